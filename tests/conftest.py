@@ -1,0 +1,37 @@
+"""What all tests share: a skip fails where ``CEPHCAPS_NO_SKIP=1`` says that everything must run; fuzzing's depth."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Generator
+
+import pytest
+from hypothesis import settings
+
+NO_SKIP = os.environ.get("CEPHCAPS_NO_SKIP") == "1"
+
+# The time of one example says nothing on a busy machine; `make fuzz` chooses the second.
+settings.register_profile("cephcaps", deadline=None)
+settings.register_profile("fuzz", deadline=None, max_examples=20_000)
+settings.load_profile("cephcaps")
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    report = yield
+    _no_skip(report)
+    return report
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_make_collect_report() -> Generator[None, pytest.CollectReport, pytest.CollectReport]:
+    report = yield
+    _no_skip(report)
+    return report
+
+
+def _no_skip(report: pytest.TestReport | pytest.CollectReport) -> None:
+    if NO_SKIP and report.skipped and not hasattr(report, "wasxfail"):
+        why = report.longrepr[2] if isinstance(report.longrepr, tuple) else report.longrepr
+        report.outcome = "failed"
+        report.longrepr = f"CEPHCAPS_NO_SKIP=1, and this would be skipped: {why}"

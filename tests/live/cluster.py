@@ -1,0 +1,452 @@
+"""A real Ceph cluster on loopback: one monitor, one in-memory OSD and some MDS daemons, up in seconds."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import tempfile
+import textwrap
+import time
+import uuid
+from pathlib import Path
+from typing import Any, NamedTuple, Self
+
+from .admin_socket import ask
+from .release import ENVIRONMENT, Release, find_release
+from .waiting import InThread, wait_until
+
+__all__ = ["LiveCluster", "MdsStatus"]
+
+START_LIMIT = 60.0
+"""Seconds a daemon may take to come up; two cores under load need some ten."""
+
+BIND_ATTEMPTS = 5
+
+# Kills what the pid files name, if it still runs on this cluster's conf, once the test process is gone in any way.
+GUARDIAN = """
+cat >/dev/null
+for file in "$1"/run/*.pid; do
+  pid=$(cat "$file" 2>/dev/null) && grep -qaF -- "$2" "/proc/$pid/cmdline" 2>/dev/null && kill -9 "$pid"
+done
+[ -n "$3" ] || rm -rf -- "$1"
+"""
+
+CONF = """\
+[global]
+fsid = {fsid}
+mon host = {mon_host}
+public addr = 127.0.0.1
+cluster addr = 127.0.0.1
+ms bind ipv6 = false
+auth cluster required = cephx
+auth service required = cephx
+auth client required = cephx
+auth allow insecure global id reclaim = false
+keyring = {directory}/keyring
+run dir = {directory}/run
+pid file = {directory}/run/$name.pid
+log file = {directory}/log/$name.log
+osd pool default size = 1
+osd pool default min size = 1
+osd pool default pg num = 8
+osd pool default pg autoscale mode = off
+osd crush chooseleaf type = 0
+osd objectstore = memstore
+memstore device bytes = 4294967296
+mon allow pool size one = true
+mon allow pool delete = true
+mon data avail crit = 1
+mon data avail warn = 2
+mon warn on pool no redundancy = false
+mon max pg per osd = 1000
+paxos propose interval = 0.1
+[mon]
+mon data = {directory}/data/$name
+admin socket = {directory}/run/$name.asok
+[osd]
+osd data = {directory}/data/$name
+admin socket = {directory}/run/$name.asok
+[mds]
+mds data = {directory}/data/$name
+admin socket = {directory}/run/$name.asok
+[client]
+log file =
+"""
+
+
+class MdsStatus(NamedTuple):
+    """What one MDS daemon says of itself."""
+
+    name: str
+    rank: int
+    """-1 for a standby."""
+    state: str
+    """Such as ``up:active``."""
+    epoch: int
+    """Of the newest MDS map it has seen."""
+
+
+class LiveCluster:
+    """A cluster of one release, in a directory of its own; a context manager.
+
+    Daemons are named as Ceph names them: ``mon.a``, ``osd.0``, ``mds.a``, ``mds.b`` ... All but one MDS begin as
+    standbys of the file system ``cephfs``. They end with ``stop``, or with this process however it ends.
+
+    Args:
+        release: one of ``release.RELEASES``, or a ``Release``.
+        mds: number of MDS daemons.
+        extra: text put at the end of ceph.conf, such as ``"[mds]\\nms inject socket failures = 100"``.
+        session_timeout: seconds; Ceph takes no less than 30. For a shorter one: ``session config ID timeout S``.
+
+    ``CEPHCAPS_KEEP=1`` leaves the directory, with its logs, behind.
+
+    Attributes:
+        directory: everything of this cluster, as seen from outside the release's root.
+        conf: ceph.conf for clients outside the release's root.
+        keyring: holds every key, client.admin's among them.
+        aio: the same methods as coroutines, for tests whose own client must go on answering.
+    """
+
+    fs_name = "cephfs"
+
+    def __init__(
+        self,
+        release: str | Release = "pacific",
+        *,
+        mds: int = 2,
+        extra: str = "",
+        session_timeout: int | None = None,
+    ) -> None:
+        self.release = find_release(release) if isinstance(release, str) else release
+        self.mds_names = tuple(f"mds.{chr(ord('a') + i)}" for i in range(mds))
+        self.fsid = str(uuid.uuid4())
+        self.mon_host = ""
+        self.aio = InThread(self)
+        self._extra = textwrap.dedent(extra)
+        self._session_timeout = session_timeout
+        self._daemons: dict[str, subprocess.Popen[bytes]] = {}
+        self._guardian: subprocess.Popen[bytes] | None = None
+        self._directory: Path | None = None
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.stop()
+
+    # Where things are
+
+    @property
+    def directory(self) -> Path:
+        assert self._directory is not None, "the cluster was not started"
+        return self._directory
+
+    @property
+    def conf(self) -> Path:
+        return self.directory / "client.conf"
+
+    @property
+    def keyring(self) -> Path:
+        return self.directory / "keyring"
+
+    @property
+    def inner_conf(self) -> Path:
+        """The same conf for programs of the release itself, which may run in its chroot."""
+        return self.release.inside(self.directory / "ceph.conf")
+
+    @property
+    def version(self) -> str:
+        return self.release.version
+
+    # Life
+
+    def start(self) -> None:
+        """Bring everything up and return once rank 0 is active; on failure nothing is left running.
+
+        Raises:
+            RuntimeError: a daemon did not come up; the message ends with what it logged.
+        """
+        assert self._directory is None, "one start for each LiveCluster"
+        missing = self.release.missing()
+        if missing:
+            raise RuntimeError(missing)
+        self._directory = Path(tempfile.mkdtemp(prefix="cephcaps-", dir=self.release.scratch))
+        try:
+            self._start_guardian()
+            self._start_daemons()
+        except BaseException as error:
+            logs = self._logs() if isinstance(error, Exception) else ""
+            self.stop()
+            if logs:
+                raise RuntimeError(f"no {self.release.name} cluster came up: {error}\n{logs}") from error
+            raise
+
+    def stop(self) -> None:
+        """Kill the daemons of this cluster and remove its directory."""
+        for name in list(self._daemons):
+            self.kill_daemon(name)
+        if self._directory is not None and not os.environ.get("CEPHCAPS_KEEP"):
+            shutil.rmtree(self._directory, ignore_errors=True)
+        if self._guardian is not None:
+            assert self._guardian.stdin is not None
+            self._guardian.stdin.close()
+            self._guardian.wait(timeout=10)
+            self._guardian = None
+
+    def start_daemon(self, name: str) -> None:
+        """Start a daemon, or one that was killed again; returns once it answers on its admin socket."""
+        assert name not in self._daemons, f"{name} runs already"
+        attempts = BIND_ATTEMPTS
+        while True:
+            self._launch(name)
+            try:
+                self._wait_for_answer(name)
+                return
+            except ChildProcessError:
+                attempts -= 1
+                # The monitor's port is free only while no outgoing connection of this machine happens to use it.
+                if not attempts or not self._could_not_bind(name):
+                    raise
+                time.sleep(1)
+
+    def kill_daemon(self, name: str, sig: int = signal.SIGKILL) -> None:
+        """End one daemon and wait until it is gone; SIGTERM lets it say goodbye to the monitor."""
+        daemon = self._daemons.pop(name)
+        with contextlib.suppress(ProcessLookupError):
+            daemon.send_signal(sig)
+            if sig != signal.SIGKILL:
+                daemon.send_signal(signal.SIGCONT)
+        try:
+            daemon.wait(timeout=10)
+        except subprocess.TimeoutExpired:
+            daemon.kill()
+            daemon.wait(timeout=10)
+
+    def freeze_daemon(self, name: str) -> None:
+        self._daemons[name].send_signal(signal.SIGSTOP)
+
+    def thaw_daemon(self, name: str) -> None:
+        self._daemons[name].send_signal(signal.SIGCONT)
+
+    # Questions
+
+    def ceph(self, *args: str | int, timeout: float = 60.0) -> Any:
+        """Run the ``ceph`` command as client.admin; the answer is parsed where it is JSON, else its text.
+
+        Raises:
+            OSError: the monitor refused; errno says why.
+        """
+        words = map(str, args)
+        answer = self.release.run(
+            "ceph", "-c", self.inner_conf, "--connect-timeout", "30", "-f", "json", *words, timeout=timeout
+        ).strip()
+        try:
+            return json.loads(answer)
+        except ValueError:
+            return answer
+
+    def asok(self, name: str) -> Path:
+        """The admin socket of a daemon; it keeps its name when the daemon restarts."""
+        return self.directory / "run" / f"{name}.asok"
+
+    def admin(self, name: str, command: str | dict[str, Any], *, timeout: float = 30.0) -> Any:
+        """Ask one daemon on its admin socket; see ``admin_socket.ask``."""
+        return ask(self.asok(name), command, timeout=timeout)
+
+    def mds_statuses(self) -> list[MdsStatus]:
+        """Every MDS daemon that answers."""
+        found = []
+        for name in self.mds_names:
+            with contextlib.suppress(OSError):
+                said = self.admin(name, "status", timeout=1.0)
+                found.append(MdsStatus(name, said["whoami"], said["state"], said["mdsmap_epoch"]))
+        return found
+
+    def holder(self, rank: int = 0, state: str | None = None) -> str | None:
+        """Name of the daemon that holds ``rank``, and is in ``state`` where one is given; None when none does."""
+        holders = [s for s in self.mds_statuses() if s.rank == rank and state in (None, s.state)]
+        # One that was failed believes itself active until it hears of the newer map.
+        return max(holders, key=lambda s: s.epoch).name if holders else None
+
+    def wait_for_active(self, rank: int = 0, *, within: float = 60.0) -> str:
+        """Name of the daemon active as ``rank``, which may still be on its way there."""
+        try:
+            return wait_until(lambda: self.holder(rank, "up:active"), f"rank {rank} up:active", within=within)
+        except TimeoutError as error:
+            raise TimeoutError(f"{error}; MDS daemons: {self.mds_statuses()}") from None
+
+    def mds_admin(self, command: str | dict[str, Any], *, rank: int = 0, timeout: float = 30.0) -> Any:
+        """Ask the MDS that is active as ``rank``, waiting for one after a failover."""
+        return self.admin(self.wait_for_active(rank), command, timeout=timeout)
+
+    def session_ls(self, *, rank: int = 0) -> list[dict[str, Any]]:
+        """The MDS's sessions: ``id`` is a client's global_id, ``num_caps`` what it holds, ``state`` such as open."""
+        return self.mds_admin("session ls", rank=rank)
+
+    def session(self, client_id: int, *, rank: int = 0) -> dict[str, Any] | None:
+        """One client's session; None when it has none there."""
+        return next((s for s in self.session_ls(rank=rank) if s["id"] == client_id), None)
+
+    def dump_inode(self, ino: int, *, rank: int = 0) -> dict[str, Any] | None:
+        """An inode as the MDS holds it, ``client_caps`` included; None when it is not in its cache."""
+        said = self.mds_admin({"prefix": "dump inode", "number": ino}, rank=rank)
+        return said if isinstance(said, dict) else None
+
+    def add_client_key(self, client_id: str, **caps: str) -> str:
+        """Make a key and put it into ``keyring``; ``add_client_key("x", mon="allow r", mds="allow rw path=/a")``.
+
+        Returns:
+            The entity's whole name, ``client.x``.
+        """
+        entity = f"client.{client_id}"
+        pairs = [word for pair in caps.items() for word in pair]
+        said = self.ceph("auth", "get-or-create", entity, *pairs)
+        key = said[0]["key"]
+        with self.keyring.open("a") as keyring:
+            keyring.write(f"\n[{entity}]\n\tkey = {key}\n")
+        return entity
+
+    def died(self) -> list[str]:
+        """Daemons that ended without being told to, each with how; an assertion that failed in an MDS shows here."""
+        return [f"{name} ended with {ended}" for name, d in self._daemons.items() if (ended := d.poll()) is not None]
+
+    def log_tail(self, name: str, lines: int = 40) -> str:
+        """The last lines a daemon or peer logged, without the questions asked here of its admin socket."""
+        try:
+            with (self.directory / "log" / f"{name}.log").open("rb") as log:
+                log.seek(max(0, log.seek(0, os.SEEK_END) - 1000 * lines))
+                seen = log.read().decode(errors="replace").splitlines()
+        except OSError as error:
+            return str(error)
+        return "\n".join([line for line in seen if " asok_command: " not in line][-lines:])
+
+    def log_names(self) -> list[str]:
+        """What ``log_tail`` knows."""
+        return sorted(path.stem for path in (self.directory / "log").glob("*.log"))
+
+    # How it comes up
+
+    def _start_guardian(self) -> None:
+        keep = os.environ.get("CEPHCAPS_KEEP", "")
+        self._guardian = subprocess.Popen(
+            ["sh", "-c", GUARDIAN, "guardian", str(self.directory), str(self.inner_conf), keep],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,  # a Ctrl-C for pytest is not for it
+        )
+
+    def _start_daemons(self) -> None:
+        for folder in ("run", "log", "data/mon.a", "data/osd.0", *(f"data/{name}" for name in self.mds_names)):
+            (self.directory / folder).mkdir(parents=True)
+        self._make_keyring()
+        self._start_monitor()
+        osd_uuid = str(uuid.uuid4())
+        self.ceph("osd", "new", osd_uuid, 0)
+        self._run("ceph-osd", "-i", "0", "--mkfs", "--osd-uuid", osd_uuid)
+        for name in ("osd.0", *self.mds_names):
+            self._launch(name)
+        for pool in ("meta", "data"):
+            self.ceph("osd", "pool", "create", f"{self.fs_name}.{pool}", 8)
+        self.ceph("fs", "new", self.fs_name, f"{self.fs_name}.meta", f"{self.fs_name}.data")
+        if self._session_timeout is not None:
+            self.ceph("fs", "set", self.fs_name, "session_timeout", self._session_timeout)
+        for name in ("osd.0", *self.mds_names):
+            self._wait_for_answer(name)
+        self.wait_for_active(within=START_LIMIT)
+
+    def _make_keyring(self) -> None:
+        everything = {"mon": "allow *", "osd": "allow *", "mds": "allow *", "mgr": "allow *"}
+        entities: dict[str, dict[str, str]] = {
+            "mon.": {"mon": "allow *"},
+            "client.admin": everything,
+            "osd.0": {"mon": "allow profile osd", "osd": "allow *"},
+        }
+        for name in self.mds_names:
+            entities[name] = {"mon": "allow profile mds", "osd": "allow *", "mds": "allow"}
+        keyring = self.release.inside(self.keyring)
+        self.release.run("ceph-authtool", "--create-keyring", keyring)
+        for entity, caps in entities.items():
+            words = [word for service, cap in caps.items() for word in ("--cap", service, cap)]
+            self.release.run("ceph-authtool", keyring, "--gen-key", "-n", entity, *words)
+
+    def _start_monitor(self) -> None:
+        for attempt in range(1, BIND_ATTEMPTS + 1):
+            v2, v1 = _free_ports(2)
+            self.mon_host = f"[v2:127.0.0.1:{v2},v1:127.0.0.1:{v1}]"
+            self._write_confs()
+            data = self.directory / "data" / "mon.a"
+            shutil.rmtree(data)
+            data.mkdir()
+            monmap = self.release.inside(self.directory / "monmap")
+            self.release.run(
+                "monmaptool", "--create", "--clobber", "--fsid", self.fsid, "--addv", "a", self.mon_host, monmap
+            )
+            self._run("ceph-mon", "--mkfs", "-i", "a", "--monmap", monmap)
+            self._launch("mon.a")
+            try:
+                self._wait_for_answer("mon.a")
+                return
+            except ChildProcessError:
+                # Someone else, perhaps another cluster, was quicker to take a port that was free a moment ago.
+                if attempt == BIND_ATTEMPTS or not self._could_not_bind("mon.a"):
+                    raise
+
+    def _write_confs(self) -> None:
+        inner = CONF.format(fsid=self.fsid, mon_host=self.mon_host, directory=self.release.inside(self.directory))
+        outer = CONF.format(fsid=self.fsid, mon_host=self.mon_host, directory=self.directory)
+        permissions = "" if os.geteuid() == 0 else "client permissions = false\n"  # else only root may write to /
+        (self.directory / "ceph.conf").write_text(inner + permissions + self._extra + "\n")
+        self.conf.write_text(outer + permissions + self._extra + "\n")
+
+    def _run(self, *argv: str | Path) -> None:
+        self.release.run(argv[0], "-c", self.inner_conf, *argv[1:])
+
+    def _launch(self, name: str) -> None:
+        kind, _, daemon_id = name.partition(".")
+        with (self.directory / "log" / f"{name}.stderr.log").open("ab") as stderr:
+            self._daemons[name] = subprocess.Popen(
+                self.release.command(f"ceph-{kind}", "-f", "-i", daemon_id, "-c", self.inner_conf),
+                stdin=subprocess.DEVNULL,
+                stdout=stderr,
+                stderr=stderr,
+                env=ENVIRONMENT,
+                cwd=self.directory,
+                start_new_session=True,
+            )
+
+    def _wait_for_answer(self, name: str) -> None:
+        def answers() -> bool:
+            ended = self._daemons[name].poll()
+            if ended is not None:
+                del self._daemons[name]
+                raise ChildProcessError(f"{name} ended with {ended}: {self.log_tail(f'{name}.stderr', 10)}")
+            with contextlib.suppress(OSError):
+                if name.startswith("mon."):
+                    return self.admin(name, "mon_status", timeout=5.0)["state"] == "leader"
+                self.admin(name, "version", timeout=5.0)
+                return True
+            return False
+
+        wait_until(answers, f"{name} answers on its admin socket", within=START_LIMIT)
+
+    def _could_not_bind(self, name: str) -> bool:
+        return any("unable to bind" in self.log_tail(log) for log in (name, f"{name}.stderr"))
+
+    def _logs(self) -> str:
+        return "\n".join(f"--- {name}\n{self.log_tail(name, 15)}" for name in self.log_names())
+
+
+def _free_ports(count: int) -> list[int]:
+    """Ports nobody on the loopback listens on just now; held together so that they differ."""
+    with contextlib.ExitStack() as sockets:
+        held = [sockets.enter_context(socket.socket()) for _ in range(count)]
+        for one in held:
+            one.bind(("127.0.0.1", 0))
+        return [one.getsockname()[1] for one in held]

@@ -1,0 +1,72 @@
+"""Fixtures of the live tests: facts about a real cluster. ``CEPHCAPS_RELEASE`` chooses its release."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Generator, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from .cluster import LiveCluster
+from .release import Release, find_release
+
+HERE = Path(__file__).parent
+VERSION = pytest.StashKey[str]()
+LOG_LINES = 25
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if HERE in item.path.parents:
+            item.add_marker(pytest.mark.live)
+
+
+@pytest.fixture(scope="session")
+def release(pytestconfig: pytest.Config) -> Release:
+    """The Ceph release under test, able to run here; else the test is skipped with what would let it run."""
+    found = find_release(os.environ.get("CEPHCAPS_RELEASE", "pacific"))
+    missing = found.missing()
+    if missing:
+        pytest.skip(missing)
+    pytestconfig.stash[VERSION] = found.version
+    return found
+
+
+@pytest.fixture(scope="session")
+def cluster(release: Release) -> Iterator[LiveCluster]:
+    """One cluster for the whole run: rank 0 active, one standby. Tests leave it as they found it."""
+    with LiveCluster(release) as running:
+        yield running
+        assert running.died() == []
+
+
+@pytest.fixture
+def conf(cluster: LiveCluster) -> Path:
+    """ceph.conf of the cluster, for a client of this process."""
+    return cluster.conf
+
+
+@pytest.fixture
+def new_cluster(release: Release) -> Iterator[Callable[..., LiveCluster]]:
+    """Starts a cluster of the test's own, with LiveCluster's arguments; for what would disturb the shared one."""
+    with ExitStack() as clusters:
+        yield lambda **how: clusters.enter_context(LiveCluster(release, **how))
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    report = yield
+    if report.failed and HERE in item.path.parents:
+        values: dict[str, Any] = getattr(item, "funcargs", {})
+        for running in {id(v): v for v in values.values() if isinstance(v, LiveCluster)}.values():
+            report.sections += [(f"end of {name}.log", text) for name in running.log_names() if (text := running.log_tail(name, LOG_LINES))]
+            report.sections += [("daemon", died) for died in running.died()]
+    return report
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    if VERSION in config.stash:
+        terminalreporter.write_line(config.stash[VERSION])
