@@ -10,15 +10,18 @@ import hmac
 import struct
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from enum import IntEnum
 from typing import TypeAlias
 
 from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 from cryptography.hazmat.primitives.padding import PKCS7
 
-from cephwire.errors import CephError
+from cephwire.cephx import CHALLENGE_PAIR, ChallengePair
+from cephwire.codec import Codec, Leftover
+from cephwire.errors import CephError, MalformedMessage
+from cephwire.keys import CRYPTO_KEY, ENVELOPE, CryptoType, Envelope
+from cephwire.keys import CryptoKey as WireKey
 
-__all__ = ["CryptoError", "CryptoKey", "Entropy", "KeyType", "KeyUsage"]
+__all__ = ["CryptoError", "CryptoKey", "Entropy"]
 
 Entropy: TypeAlias = Callable[[int], bytes]
 """Returns as many random bytes as asked; the shell passes ``os.urandom``."""
@@ -26,33 +29,6 @@ Entropy: TypeAlias = Callable[[int], bytes]
 
 class CryptoError(CephError):
     """A key that cannot be used, or bytes that this key does not open; holds neither key nor plaintext."""
-
-
-class KeyType(IntEnum):
-    """``CEPH_CRYPTO_*`` (ceph: src/include/ceph_fs.h)."""
-
-    AES = 1
-    """AES-128-CBC with a fixed IV and no authentication."""
-    AES256KRB5 = 2
-    """aes256-cts-hmac-sha384-192 of RFC 8009; "aes256k" in Ceph's options, since 19.2.6 and 20.2.4."""
-
-
-class KeyUsage(IntEnum):
-    """What is encrypted, ``CEPHX_KEY_USAGE_*`` (kernel: net/ceph/auth_x_protocol.h).
-
-    An AES256KRB5 key derives other keys for each usage; an AES key ignores it.
-    """
-
-    AUTH_CONNECTION_SECRET = 0x03
-    """Connection secret in the monitor's AUTH_DONE, under the new AUTH session key."""
-    TICKET_SESSION_KEY = 0x04
-    """The client's part of a ticket: under its own key for AUTH, under the AUTH session key for other services."""
-    TICKET_BLOB = 0x05
-    """A renewed AUTH ticket's blob, under the old AUTH session key."""
-    AUTHORIZE = 0x10
-    """The authorizer's secret part, under the service ticket's session key, as the next two."""
-    AUTHORIZE_CHALLENGE = 0x11
-    AUTHORIZE_REPLY = 0x12
 
 
 BLOCK = 16
@@ -72,16 +48,11 @@ KRB5_MAC_SIZE = 24
 ZERO_IV = bytes(BLOCK)
 """RFC 8009's initial cipher state, also the first thing its HMAC covers (section 5)."""
 
-KEY_HEADER = struct.Struct("<HIIH")
-"""type, created as seconds and nanoseconds, bytes of secret that follow (``CryptoKey``; ceph: src/auth/Crypto.cc)."""
-
-ENVELOPE = struct.Struct("<BQ")
-ENVELOPE_VERSION = 1
-ENVELOPE_MAGIC = 0xFF009CAD8826AA55
-"""What tells the right key from a wrong one (``CEPHX_ENC_MAGIC``; kernel: net/ceph/auth_x_protocol.h)."""
-
 LENGTH = struct.Struct("<I")
-CHALLENGES = struct.Struct("<QQ")
+
+crypto_keys: Codec[WireKey] = Codec(CRYPTO_KEY)
+envelopes: Codec[Envelope] = Codec(ENVELOPE)
+challenge_pairs: Codec[ChallengePair] = Codec(CHALLENGE_PAIR)
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,9 +60,9 @@ class CryptoKey:
     """A secret shared with the cluster: a principal's own, or a session key out of a ticket.
 
     Attributes:
-        type: a ``KeyType``.
+        type: a ``CryptoType``.
         created: nanoseconds since the epoch.
-        secret: 32 bytes for AES256KRB5; 16 for AES, which leaves unused what follows them. Never shown.
+        secret: 32 bytes for AES256K; 16 for AES, which leaves unused what follows them. Never shown.
     Raises:
         CryptoError: no such type, or a secret of the wrong size.
     """
@@ -103,11 +74,11 @@ class CryptoKey:
 
     def __post_init__(self) -> None:
         size = len(self.secret)
-        if self.type not in (KeyType.AES, KeyType.AES256KRB5):
+        if self.type not in (CryptoType.AES, CryptoType.AES256K):
             raise CryptoError(f"key of type {self.type}: only types 1 (aes) and 2 (aes256k) are known")
-        if self.type == KeyType.AES and size < AES_KEY_SIZE:
+        if self.type == CryptoType.AES and size < AES_KEY_SIZE:
             raise CryptoError(f"aes key of {size} bytes: needs {AES_KEY_SIZE}")
-        if self.type == KeyType.AES256KRB5 and size != KRB5_KEY_SIZE:
+        if self.type == CryptoType.AES256K and size != KRB5_KEY_SIZE:
             raise CryptoError(f"aes256k key of {size} bytes: needs {KRB5_KEY_SIZE}")
 
     @classmethod
@@ -130,20 +101,26 @@ class CryptoKey:
         Raises:
             CryptoError: short, or longer than one key.
         """
-        if len(encoded) < KEY_HEADER.size:
-            raise CryptoError(f"key of {len(encoded)} bytes: its header needs {KEY_HEADER.size}")
-        type_, seconds, nanoseconds, size = KEY_HEADER.unpack_from(encoded)
-        secret = bytes(encoded[KEY_HEADER.size :])
-        if len(secret) != size:
-            raise CryptoError(f"key announces a secret of {size} bytes and holds {len(secret)}")
-        return cls(type_, seconds * 1_000_000_000 + nanoseconds, secret)
+        leftover: list[Leftover] = []
+        try:
+            key = crypto_keys.decode(encoded, leftover=leftover)
+        except MalformedMessage as error:
+            raise CryptoError(f"key of {len(encoded)} bytes is none: {error}") from None
+        if leftover:
+            raise CryptoError(f"key of {len(encoded)} bytes goes on for {leftover[0].size} bytes after its end")
+        return cls.from_wire(key)
+
+    @classmethod
+    def from_wire(cls, key: WireKey) -> CryptoKey:
+        """The key a ticket holds."""
+        return cls(key.type, key.created, key.secret)
 
     def encrypt(self, usage: int, plaintext: bytes, entropy: Entropy) -> bytes:
         """``plaintext`` encrypted for ``usage``, without cephx's envelope; AES draws no entropy.
 
         Source: ceph: src/auth/Crypto.cc; RFC 8009, section 5, whose confounder is drawn from ``entropy``.
         """
-        if self.type == KeyType.AES:
+        if self.type == CryptoType.AES:
             return _aes_encrypt(self.secret, plaintext)
         encryption_key, mac_key = self._derive(usage)
         ciphertext = _cts_encrypt(encryption_key, entropy(BLOCK) + plaintext)
@@ -156,7 +133,7 @@ class CryptoKey:
             CryptoError: too short, damaged, or made with another key or usage. An AES key may miss it and
                 return garbage: only the envelope tells.
         """
-        if self.type == KeyType.AES:
+        if self.type == CryptoType.AES:
             return _aes_decrypt(self.secret, ciphertext)
         if len(ciphertext) < BLOCK + KRB5_MAC_SIZE:
             raise CryptoError(f"{len(ciphertext)} bytes: aes256k needs {BLOCK + KRB5_MAC_SIZE} or more")
@@ -171,7 +148,7 @@ class CryptoKey:
 
         Source: ceph: src/auth/cephx/CephxProtocol.h, ``encode_encrypt_enc_bl``.
         """
-        return self.encrypt(usage, ENVELOPE.pack(ENVELOPE_VERSION, ENVELOPE_MAGIC) + payload, entropy)
+        return self.encrypt(usage, envelopes.encode(Envelope(payload)), entropy)
 
     def unseal(self, usage: int, sealed: bytes) -> bytes:
         """The payload that ``seal`` was given.
@@ -180,11 +157,10 @@ class CryptoKey:
             CryptoError: as ``decrypt``, or no envelope inside.
         """
         plaintext = self.decrypt(usage, sealed)
-        if len(plaintext) < ENVELOPE.size:
-            raise CryptoError(f"{len(sealed)} bytes hold {len(plaintext)}, less than an envelope: wrong key or damaged")
-        if ENVELOPE.unpack_from(plaintext) != (ENVELOPE_VERSION, ENVELOPE_MAGIC):
-            raise CryptoError(f"{len(sealed)} bytes hold no cephx envelope: wrong key or damaged")
-        return plaintext[ENVELOPE.size :]
+        try:
+            return envelopes.decode(plaintext).payload
+        except MalformedMessage:
+            raise CryptoError(f"{len(sealed)} bytes hold no cephx envelope: wrong key or damaged") from None
 
     def seal_prefixed(self, usage: int, payload: bytes, entropy: Entropy) -> bytes:
         """``seal`` behind its u32 length, as all but the authorizer's challenge travel (``encode_encrypt``)."""
@@ -208,10 +184,9 @@ class CryptoKey:
 
         Source: ceph: src/auth/cephx/CephxProtocol.cc, ``cephx_calc_client_server_challenge``.
         """
-        challenges = CHALLENGES.pack(server_challenge, client_challenge)
-        if self.type == KeyType.AES:
-            envelope = ENVELOPE.pack(ENVELOPE_VERSION, ENVELOPE_MAGIC)
-            digest = _prefixed(_aes_encrypt(self.secret, envelope + challenges))
+        challenges = challenge_pairs.encode(ChallengePair(server_challenge, client_challenge))
+        if self.type == CryptoType.AES:
+            digest = _prefixed(_aes_encrypt(self.secret, envelopes.encode(Envelope(challenges))))
         else:
             digest = hmac.digest(self.secret, challenges, "sha256")
         # Whole words only: with its length in front AES gives 36 bytes, the last four of which do not count.

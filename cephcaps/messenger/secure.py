@@ -8,17 +8,13 @@ from typing import Literal
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
-from cephcaps.errors import ProtocolViolation
 from cephwire.errors import CephError, MalformedMessage
+from cephwire.keys import ConnectionSecret
 
 __all__ = ["TAG_SIZE", "NoncesExhausted", "SecureStream", "TamperedFrame"]
 
 TAG_SIZE = 16
 """Bytes by which a sealed piece is longer than its plaintext."""
-
-CONNECTION_SECRET = struct.Struct("<16s12s12s")
-"""Key of both directions, first nonce of what the client receives, first nonce of what it sends; the peer sends
-64 bytes, of which the last 24 are unused (ceph: src/msg/async/crypto_onwire.cc, ``create_handler_pair``)."""
 
 NONCE = struct.Struct("<4sQ")
 """A part that never changes and a counter, of msgr2.1; msgr2.0 counted in the first four bytes instead."""
@@ -40,21 +36,15 @@ class SecureStream:
     A piece is what GCM handles at once, of one to three in a frame; they are to be passed in the order of the wire.
 
     Args:
-        connection_secret: from the cephx handshake.
+        secret: from the cephx handshake.
         role: whose end this is. The server's ``open`` reads what a client sent, as a trace decoder must too.
-    Raises:
-        ProtocolViolation: the secret is too short.
     """
 
     __slots__ = ("_aead", "_rx", "_tx")
 
-    def __init__(self, connection_secret: bytes, role: Literal["client", "server"] = "client") -> None:
-        if len(connection_secret) < CONNECTION_SECRET.size:
-            raise ProtocolViolation(
-                f"connection secret of {len(connection_secret)} bytes: secure mode needs {CONNECTION_SECRET.size}"
-            )
-        key, to_client, to_server = CONNECTION_SECRET.unpack_from(connection_secret)
-        self._aead = AESGCM(key)
+    def __init__(self, secret: ConnectionSecret, role: Literal["client", "server"] = "client") -> None:
+        self._aead = AESGCM(secret.key)
+        to_client, to_server = secret.server_nonce, secret.client_nonce
         rx, tx = (to_client, to_server) if role == "client" else (to_server, to_client)
         self._rx, self._tx = _Nonces(rx), _Nonces(tx)
 

@@ -49,7 +49,7 @@ __all__ = [
 
 AF_INET: Final = 2
 AF_INET6: Final = 10
-"""Address families as Linux numbers them, whatever the host's own number is (ceph: src/include/msgr.h)."""
+"""Address families by Linux's numbers, whatever this host's own are."""
 
 SOCKADDR_IN_SIZE: Final = 16
 SOCKADDR_IN6_SIZE: Final = 28

@@ -40,15 +40,11 @@ __all__ = [
     "REPLY_CREATE_INODE",
     "REQUIRED_FEATURES",
     "SERVER_JEWEL",
-    "SERVER_LUMINOUS",
     "SERVER_MIMIC",
     "SERVER_NAUTILUS",
-    "SERVER_OCTOPUS",
-    "SERVER_PACIFIC",
     "SUBSCRIBE2",
     "Feature",
     "has_feature",
-    "missing_features",
 ]
 
 
@@ -70,11 +66,6 @@ _MARKERS: Final = {1: 0, 2: 1 << 57, 3: 1 << 57 | 1 << 28}
 def has_feature(mask: int, feature: Feature) -> bool:
     """Whether a peer that announced ``mask`` has ``feature``."""
     return mask & feature.mask == feature.mask
-
-
-def missing_features(mask: int) -> tuple[int, ...]:
-    """The bits set in ``mask``, for telling what a peer asks for and we lack."""
-    return tuple(bit for bit in range(64) if mask >> bit & 1)
 
 
 # The markers of the incarnations.
@@ -107,9 +98,6 @@ OSDMAP_ENC: Final = Feature(39)
 """Maps in their versioned form, MonMap, MDSMap and OSDMap respectively with the bits above."""
 SERVER_NAUTILUS: Final = Feature(2, 3)
 """Address lists in MonMap (v6) and MDSMap's mds_info (v8)."""
-SERVER_LUMINOUS: Final = Feature(21, 2)
-SERVER_OCTOPUS: Final = Feature(16, 3)
-SERVER_PACIFIC: Final = Feature(20, 3)
 RANGE_BLOCKLIST: Final = Feature(34, 3)
 """OSDMap carries blocklisted address ranges. Not announced."""
 OS_PERF_STAT_NS: Final = Feature(17, 3)
@@ -140,11 +128,11 @@ MDS_QUOTA: Final = Feature(47)
 CLIENT_FEATURES: Final = 0x3F01CFB9FFFDFFFF
 """What a client announces: bits 0-16, 18-32, 35-37, 39-43, 46-48 and 56-61.
 
-That is every bit whose layouts are described here, plus those about OSD traffic that a client of the metadata server
-never meets; it makes peers use the modern form of each map and message. Left out: 17 (`OS_PERF_STAT_NS`),
-34 (`RANGE_BLOCKLIST`), the marks of releases after Pacific that change nothing here (33, 49, 50), and what is unused
-or reserved. Bit 31, the mark of Reef, is set: its former life is what old servers look for, and no layout that a client
-reads depends on it. Accepted on the wire, by mons and MDSs and in both messengers, by 16.2, 18.2 and 20.2."""
+With it, mons and MDSs of 16.2, 18.2 and 20.2 accept the client in both messengers and write each map and message in its
+modern, versioned form. Many of these bits are about traffic with OSDs and are set because peers announce them too. Of
+what Ceph 20.2 announces these are left out: 34 (`RANGE_BLOCKLIST`: it would add to the OSDMap), and 33, 38, 44, 45, 49
+and 50, which 16.2 does not announce either and no layout here depends on. Bit 17 (`OS_PERF_STAT_NS`) is announced by
+none of them."""
 
 REQUIRED_FEATURES: Final = MSG_ADDR2.mask
 """What a client requires of its peer."""

@@ -27,6 +27,11 @@ START_LIMIT = 60.0
 
 BIND_ATTEMPTS = 5
 
+LOG_WINDOW = 1 << 18
+"""Bytes of a log's end that are looked at."""
+LOG_WIDTH = 300
+"""Characters shown of a line."""
+
 # Kills what the pid files name, if it still runs on this cluster's conf, once the test process is gone in any way.
 GUARDIAN = """
 cat >/dev/null
@@ -66,6 +71,7 @@ mon warn on pool no redundancy = false
 mon max pg per osd = 1000
 paxos propose interval = 0.1
 [mon]
+mon tick interval = 1
 mon data = {directory}/data/$name
 admin socket = {directory}/run/$name.asok
 [osd]
@@ -320,11 +326,11 @@ class LiveCluster:
         """The last lines a daemon or peer logged, without the questions asked here of its admin socket."""
         try:
             with (self.directory / "log" / f"{name}.log").open("rb") as log:
-                log.seek(max(0, log.seek(0, os.SEEK_END) - 1000 * lines))
+                log.seek(max(0, log.seek(0, os.SEEK_END) - LOG_WINDOW))
                 seen = log.read().decode(errors="replace").splitlines()
         except OSError as error:
             return str(error)
-        return "\n".join([line for line in seen if " asok_command: " not in line][-lines:])
+        return "\n".join([line[:LOG_WIDTH] for line in seen if line and " asok_command: " not in line][-lines:])
 
     def log_names(self) -> list[str]:
         """What ``log_tail`` knows."""

@@ -15,6 +15,7 @@ from .release import Release, find_release
 
 HERE = Path(__file__).parent
 VERSION = pytest.StashKey[str]()
+CLUSTERS = pytest.StashKey[list[LiveCluster]]()
 LOG_LINES = 25
 
 
@@ -50,21 +51,33 @@ def conf(cluster: LiveCluster) -> Path:
 
 
 @pytest.fixture
-def new_cluster(release: Release) -> Iterator[Callable[..., LiveCluster]]:
+def new_cluster(release: Release, request: pytest.FixtureRequest) -> Iterator[Callable[..., LiveCluster]]:
     """Starts a cluster of the test's own, with LiveCluster's arguments; for what would disturb the shared one."""
+    running = request.node.stash.setdefault(CLUSTERS, [])
+
+    def start(**how: Any) -> LiveCluster:
+        running.append(clusters.enter_context(LiveCluster(release, **how)))
+        return running[-1]
+
     with ExitStack() as clusters:
-        yield lambda **how: clusters.enter_context(LiveCluster(release, **how))
+        yield start
 
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
     report = yield
     if report.failed and HERE in item.path.parents:
-        values: dict[str, Any] = getattr(item, "funcargs", {})
-        for running in {id(v): v for v in values.values() if isinstance(v, LiveCluster)}.values():
-            report.sections += [(f"end of {name}.log", text) for name in running.log_names() if (text := running.log_tail(name, LOG_LINES))]
+        for running in _clusters(item):
             report.sections += [("daemon", died) for died in running.died()]
+            for name in running.log_names():
+                if name.startswith(("mon.", "mds.", "peer.")) and (tail := running.log_tail(name, LOG_LINES)):
+                    report.sections.append((f"end of {name}.log", tail))
     return report
+
+
+def _clusters(item: pytest.Item) -> list[LiveCluster]:
+    shared = getattr(item, "funcargs", {}).get("cluster")
+    return [*([shared] if shared else []), *item.stash.get(CLUSTERS, [])]
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:

@@ -80,9 +80,9 @@ class PeerEntry:
 class LibcephfsPeer:
     """A mounted libcephfs client; a context manager that unmounts it.
 
-    Every method takes at most ``timeout`` seconds, raises TimeoutError past it, and the OSError that libcephfs's answer
-    means. Operations of one peer may run at the same time: ``submit`` begins one and returns its Future. In a test whose
-    own client must answer meanwhile: ``await peer.aio.statx(path)``.
+    Every method takes at most ``timeout`` seconds and raises TimeoutError past it; what libcephfs refuses is the
+    OSError its errno means. Operations of one peer may run at the same time: ``submit`` begins one and returns its Future. In a
+    test whose own client must answer meanwhile: ``await peer.aio.statx(path)``.
 
     Args:
         cluster: a started cluster.
@@ -280,9 +280,7 @@ class LibcephfsPeer:
     def truncate(self, path: Name, size: int) -> None:
         self.call("truncate", path=_text(path), size=size)
 
-    def utimes(
-        self, path: Name, *, atime: int | None = None, mtime: int | None = None, follow: bool = True
-    ) -> None:
+    def utimes(self, path: Name, *, atime: int | None = None, mtime: int | None = None, follow: bool = True) -> None:
         """Set times, in nanoseconds."""
         self.call("utimes", path=_text(path), atime=atime, mtime=mtime, follow=follow)
 

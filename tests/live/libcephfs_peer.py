@@ -165,6 +165,12 @@ class Peer:
             raise OSError(-result, os.strerror(-result))
         return result
 
+    def _fill(self, name, *args, size):
+        """What a call wrote into a buffer that it takes as its last but one argument, the size after it."""
+        buffer = ctypes.create_string_buffer(size)
+        length = self._call(name, *args, buffer, size)
+        return buffer.raw[:length]
+
     # The mount
 
     def mount(self, conf, client_id, fs, root, options, uuid=None):
@@ -221,8 +227,7 @@ class Peer:
         self._call("symlink", raw(target), raw(path))
 
     def readlink(self, path):
-        target = ctypes.create_string_buffer(4096)
-        return text(target.raw[: self._call("readlink", raw(path), target, len(target))])
+        return text(self._fill("readlink", raw(path), size=4096))
 
     def readdir(self, path, want=0):
         """Names with inode numbers, ``.`` and ``..`` left out; with ``want`` each has a stat too."""
@@ -276,12 +281,10 @@ class Peer:
         self._call("lsetxattr", raw(path), raw(name), data, len(data), flags)
 
     def getxattr(self, path, name):
-        value = ctypes.create_string_buffer(1 << 16)
-        return value.raw[: self._call("lgetxattr", raw(path), raw(name), value, len(value))].hex()
+        return self._fill("lgetxattr", raw(path), raw(name), size=1 << 16).hex()
 
     def listxattr(self, path):
-        names = ctypes.create_string_buffer(1 << 16)
-        return [text(n) for n in names.raw[: self._call("llistxattr", raw(path), names, len(names))].split(b"\0") if n]
+        return [text(name) for name in self._fill("llistxattr", raw(path), size=1 << 16).split(b"\0") if name]
 
     def removexattr(self, path, name):
         self._call("lremovexattr", raw(path), raw(name))
@@ -296,7 +299,8 @@ class Peer:
 
     def read(self, fd, offset, size):
         data = ctypes.create_string_buffer(size)
-        return data.raw[: self._call("read", fd, data, size, offset)].hex()
+        length = self._call("read", fd, data, size, offset)
+        return data.raw[:length].hex()
 
     def write(self, fd, offset, data):
         return self._write(fd, offset, bytes.fromhex(data))

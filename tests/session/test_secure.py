@@ -9,16 +9,19 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cephcaps.errors import CephError, ProtocolViolation
+from cephcaps.errors import CephError
 from cephcaps.messenger.crc import crc32c
 from cephcaps.messenger.secure import COUNTERS, TAG_SIZE, NoncesExhausted, SecureStream, TamperedFrame
+from cephwire.codec import Codec
+from cephwire.keys import CONNECTION_SECRET, ConnectionSecret
 
-SECRET = bytes(range(64))
+SECRET = Codec(CONNECTION_SECRET).decode(bytes(range(64)))
 
+secrets = st.binary(min_size=40, max_size=64).map(Codec(CONNECTION_SECRET).decode)
 pieces = st.integers(0, 200).flatmap(lambda size: st.binary(min_size=size, max_size=size))
 
 
-def pair(secret: bytes = SECRET) -> tuple[SecureStream, SecureStream]:
+def pair(secret: ConnectionSecret = SECRET) -> tuple[SecureStream, SecureStream]:
     return SecureStream(secret, "client"), SecureStream(secret, "server")
 
 
@@ -117,14 +120,14 @@ def test_frames_are_opened_as_ceph_opens_them() -> None:
 
 def test_the_first_nonce_of_the_secret_is_the_one_the_client_receives_with() -> None:
     client, server = pair()
-    gcm = AESGCM(SECRET[:16])
+    gcm = AESGCM(SECRET.key)
 
-    assert client.seal(b"up") == gcm.encrypt(SECRET[28:40], b"up", None)
-    assert server.seal(b"down") == gcm.encrypt(SECRET[16:28], b"down", None)
+    assert client.seal(b"up") == gcm.encrypt(SECRET.client_nonce, b"up", None)
+    assert server.seal(b"down") == gcm.encrypt(SECRET.server_nonce, b"down", None)
 
 
 def test_the_counter_is_the_last_eight_bytes_and_wraps_without_touching_the_others() -> None:
-    secret = bytes(28) + b"\xaa\xbb\xcc\xdd" + b"\xff" * 8
+    secret = ConnectionSecret(bytes(16), bytes(12), b"\xaa\xbb\xcc\xdd" + b"\xff" * 8, b"")
     client, _ = pair(secret)
     gcm = AESGCM(bytes(16))
 
@@ -147,8 +150,8 @@ def test_no_nonce_is_used_twice() -> None:
 # Any bytes
 
 
-@given(st.binary(min_size=40, max_size=64), st.lists(st.tuples(st.booleans(), pieces), max_size=20))
-def test_both_directions_carry_any_pieces(secret: bytes, sent: list[tuple[bool, bytes]]) -> None:
+@given(secrets, st.lists(st.tuples(st.booleans(), pieces), max_size=20))
+def test_both_directions_carry_any_pieces(secret: ConnectionSecret, sent: list[tuple[bool, bytes]]) -> None:
     client, server = pair(secret)
 
     for upwards, piece in sent:
@@ -216,11 +219,6 @@ def test_what_follows_a_forgery_does_not_open() -> None:
         server.open(bytes(40))
     with pytest.raises(TamperedFrame):
         server.open(client.seal(b"next"))
-
-
-def test_a_secret_without_room_for_key_and_nonces_is_refused() -> None:
-    with pytest.raises(ProtocolViolation, match="39 bytes: secure mode needs 40"):
-        SecureStream(SECRET[:39])
 
 
 def test_a_stream_shows_neither_key_nor_nonces() -> None:

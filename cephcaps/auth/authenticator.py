@@ -1,0 +1,55 @@
+"""What the messenger asks of whoever authenticates a connection."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from cephwire.control import AuthBadMethod, AuthDone, AuthMethod
+from cephwire.keys import ConnectionSecret
+
+__all__ = ["NO_SECRETS", "Authenticator", "Secrets"]
+
+
+@dataclass(frozen=True, slots=True)
+class Secrets:
+    """What both ends share once authenticated.
+
+    Attributes:
+        session_key: signs the handshake; empty under method NONE, whose signatures are zeros.
+        connection_secret: keys secure mode; None in crc mode.
+    """
+
+    session_key: bytes = field(repr=False)
+    connection_secret: ConnectionSecret | None
+
+
+NO_SECRETS = Secrets(b"", None)
+
+
+class Authenticator(Protocol):
+    """One connection's authentication, from our side; made anew for each connection."""
+
+    def request(self) -> tuple[AuthMethod, bytes]:
+        """The first method to try and its payload."""
+
+    def more(self, payload: bytes) -> bytes:
+        """The answer to what the server asked.
+
+        Raises:
+            MalformedMessage, AuthError: no answer is possible.
+        """
+
+    def refused(self, answer: AuthBadMethod) -> tuple[AuthMethod, bytes]:
+        """The next method to try and its payload.
+
+        Raises:
+            AuthError: there is none.
+        """
+
+    def done(self, answer: AuthDone, now: float) -> Secrets:
+        """What the server's last word brings.
+
+        Raises:
+            MalformedMessage, AuthError: the server has not proved that it knows the secret it should.
+        """
