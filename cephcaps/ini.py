@@ -29,7 +29,9 @@ _LINE_END = re.compile(_EOL)
 _BLANKS = re.compile(rf"(?:{_JOINED})*+[ \t]*+(?:{_JOINED})*+")  # a quote after more of them opens no quoted value
 _REST = re.compile(rf"(?:[#;][^\r\n]*+)?+(?:{_EOL}|\Z)")
 _SECTION = re.compile(rf"\[((?:{_ESCAPED}|[^\]\\\r\n#;])++)\]")
-_KEY = re.compile(rf"((?:{_ESCAPED}|[^=\\\r\n#;])++)=")
+_WORD = r"(?:\\[^\r\n]|[^=\\\r\n#; \t])++"
+_GAP = rf"(?:{_JOINED}|[ \t])"
+_KEY = re.compile(rf"{_GAP}*+({_WORD}(?:{_GAP}++{_WORD})*+){_GAP}*+=")
 _BARE = re.compile(rf"((?:{_ESCAPED}|[^\\\r\n#;])*+)")
 _QUOTED = {quote: re.compile(rf"{quote}((?:{_ESCAPED}|[^{quote}\\\r\n])*+){quote}") for quote in "\"'"}
 _ESCAPE = re.compile(rf"{_JOINED}|\\(.)")

@@ -104,11 +104,12 @@ class Tickets:
 
     Attributes:
         name: who we are.
+        key: proves it; None under method none, where no tickets are needed.
         global_id: our identity in the cluster, 0 until a monitor gave one; kept for the client's life.
         held: tickets by service.
     """
 
-    def __init__(self, name: EntityName, key: CryptoKey, entropy: Entropy) -> None:
+    def __init__(self, name: EntityName, key: CryptoKey | None, entropy: Entropy) -> None:
         self.name = name
         self.key = key
         self.entropy = entropy
@@ -155,6 +156,7 @@ class Tickets:
 
     def authenticate(self, server_challenge: int) -> bytes:
         """Proof of our key, the request for an AUTH ticket and the others."""
+        assert self.key is not None
         client_challenge = self.random_u64()
         old = self.held.get(EntityType.AUTH)
         body = Authenticate(
@@ -187,6 +189,7 @@ class Tickets:
                 self.take(ticket_lists.decode(response.body), self.held[EntityType.AUTH].session_key, now)
                 return None
             reply = authenticate_replies.decode(response.body)
+            assert self.key is not None
             self.take(reply.auth, self.key, now)
             session_key = self.held[EntityType.AUTH].session_key
             if reply.extra is not None:

@@ -183,11 +183,11 @@ def _read_conf(
 
 
 def _cluster_of(conf: str | os.PathLike[str] | None, found: Found | None) -> str:
-    """``$cluster`` where nobody says it: a named file's stem, if it ends in .conf and does not itself hang on $cluster.
+    """``$cluster`` where nobody says it: the stem of a file that the call names and that ends in .conf.
 
     A file that CEPH_CONF names leaves it at "ceph" (``ceph-conf`` 16.2.15).
     """
-    if conf and found and "$cluster" not in os.fspath(conf):
+    if conf and found:
         base = os.path.basename(found.path)
         stem = base.removesuffix(".conf")
         if stem not in ("", base):

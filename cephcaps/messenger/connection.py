@@ -39,7 +39,7 @@ from cephwire.control import (
 )
 from cephwire.entity import AddrType, AddrVec, EntityAddr, EntityType, addresses
 from cephwire.errors import MalformedMessage
-from cephwire.features import CLIENT_FEATURES, REQUIRED_FEATURES, missing_features
+from cephwire.features import CLIENT_FEATURES, REQUIRED_FEATURES
 from cephwire.frames import (
     BANNER,
     BANNER_HEADER,
@@ -276,7 +276,7 @@ class Connection:
                 self._identified(frame, now)
             case Phase.IDENT, IdentMissingFeatures():
                 raise ConnectionFailed(
-                    f"{self.who} requires features we lack: bits {missing_features(frame.features)}; "
+                    f"{self.who} requires features we lack: bits {_bits(frame.features)}; "
                     "it is newer than this client or its cluster is set up for newer ones only"
                 )
             case _:
@@ -337,7 +337,7 @@ class Connection:
         if not any(addr == self.target for addr in addresses(frame.addrs)):
             raise ConnectionFailed(f"{self.target} calls itself {frame.addrs}: it is not the daemon we want")
         if missing := frame.required_features & ~CLIENT_FEATURES:
-            raise ConnectionFailed(f"{self.who} requires features we lack: bits {missing_features(missing)}")
+            raise ConnectionFailed(f"{self.who} requires features we lack: bits {_bits(missing)}")
         self.peer_features = frame.supported_features & CLIENT_FEATURES
         self.lossy = bool(frame.flags & IDENT_LOSSY)
         self.phase = Phase.READY
@@ -362,3 +362,7 @@ class Connection:
 def _signature(session_key: bytes, transcript: bytes | bytearray) -> bytes:
     """What proves to the other side that both saw the same handshake (ceph: ``AuthSignatureFrame``)."""
     return hmac.digest(session_key, transcript, "sha256") if session_key else NO_SIGNATURE
+
+
+def _bits(mask: int) -> str:
+    return ", ".join(str(bit) for bit in range(64) if mask >> bit & 1)

@@ -145,7 +145,9 @@ class FrameReader:
 def _checked(preamble: Preamble, body: bytes) -> tuple[bytes, ...] | None:
     """The segments of a frame in crc mode; None if its sender gave it up."""
     lengths = preamble.lengths
-    segments, crcs, at = [], [], 0
+    segments: list[bytes] = []
+    crcs: list[int] = []
+    at = 0
     for index, size in enumerate(lengths):
         segments.append(body[at : at + size])
         at += size

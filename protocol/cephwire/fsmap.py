@@ -9,7 +9,7 @@ from typing import Final
 
 import msgspec
 
-from cephwire.schema import Int32sl, Int32ul, Map, Record, Struct, Text, Versioned
+from cephwire.schema import Counted, Int32sl, Int32ul, Record, Struct, Text, Versioned
 
 __all__ = ["FSMAP_USER", "FsInfo", "FsMapUser"]
 
@@ -28,8 +28,7 @@ class FsMapUser(msgspec.Struct, frozen=True, gc=False):
     epoch: int
     legacy_client_fscid: int
     """The default file system; -1 if there is none."""
-    filesystems: dict[int, FsInfo]
-    """By fscid."""
+    filesystems: tuple[FsInfo, ...]
 
 
 _FS_INFO: Final = Versioned(1, Record(FsInfo, Struct("fscid" / Int32sl, "name" / Text)))
@@ -38,7 +37,7 @@ FSMAP_USER: Final = Versioned(
     1,
     Record(
         FsMapUser,
-        Struct("epoch" / Int32ul, "legacy_client_fscid" / Int32sl, "filesystems" / Map(Int32sl, _FS_INFO)),
+        Struct("epoch" / Int32ul, "legacy_client_fscid" / Int32sl, "filesystems" / Counted(_FS_INFO)),
     ),
 )
 """``FSMapUser``."""

@@ -31,6 +31,8 @@ LOG_WINDOW = 1 << 18
 """Bytes of a log's end that are looked at."""
 LOG_WIDTH = 300
 """Characters shown of a line."""
+QUESTIONS = (" asok_command: ", "from='admin socket'")
+"""In lines that only repeat what was asked here."""
 
 # Kills what the pid files name, if it still runs on this cluster's conf, once the test process is gone in any way.
 GUARDIAN = """
@@ -72,6 +74,9 @@ mon max pg per osd = 1000
 paxos propose interval = 0.1
 [mon]
 mon tick interval = 1
+mds beacon mon down grace = 0
+ms bind retry count = 1
+ms bind retry delay = 0
 mon data = {directory}/data/$name
 admin socket = {directory}/run/$name.asok
 [osd]
@@ -300,7 +305,10 @@ class LiveCluster:
         return next((s for s in self.session_ls(rank=rank) if s["id"] == client_id), None)
 
     def dump_inode(self, ino: int, *, rank: int = 0) -> dict[str, Any] | None:
-        """An inode as the MDS holds it, ``client_caps`` included; None when it is not in its cache."""
+        """An inode as the MDS holds it, ``client_caps`` included; None when it is not in its cache.
+
+        A change appears once it is journalled, which may be after the MDS has answered for it.
+        """
         said = self.mds_admin({"prefix": "dump inode", "number": ino}, rank=rank)
         return said if isinstance(said, dict) else None
 
@@ -330,7 +338,7 @@ class LiveCluster:
                 seen = log.read().decode(errors="replace").splitlines()
         except OSError as error:
             return str(error)
-        return "\n".join([line[:LOG_WIDTH] for line in seen if line and " asok_command: " not in line][-lines:])
+        return "\n".join([line[:LOG_WIDTH] for line in seen if line and not any(q in line for q in QUESTIONS)][-lines:])
 
     def log_names(self) -> list[str]:
         """What ``log_tail`` knows."""

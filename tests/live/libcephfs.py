@@ -81,8 +81,8 @@ class LibcephfsPeer:
     """A mounted libcephfs client; a context manager that unmounts it.
 
     Every method takes at most ``timeout`` seconds and raises TimeoutError past it; what libcephfs refuses is the
-    OSError its errno means. Operations of one peer may run at the same time: ``submit`` begins one and returns its Future. In a
-    test whose own client must answer meanwhile: ``await peer.aio.statx(path)``.
+    OSError its errno means. Operations of one peer may run at the same time: ``submit`` begins one and returns its
+    Future. In a test whose own client must answer meanwhile: ``await peer.aio.statx(path)``.
 
     Args:
         cluster: a started cluster.

@@ -120,7 +120,8 @@ def test_xattrs_virtual_ones_too(cluster: LiveCluster, peer: LibcephfsPeer) -> N
 
     assert peer.getxattr("/pinned", "user.colour") == b"\x00blue\xff"
     assert "user.colour" in peer.listxattr("/pinned")
-    assert cluster.dump_inode(peer.statx("/pinned").ino)["export_pin"] == 0
+    ino = peer.statx("/pinned").ino
+    wait_until(lambda: cluster.dump_inode(ino)["export_pin"] == 0, "the pin is journalled")
     peer.removexattr("/pinned", "user.colour")
     assert "user.colour" not in peer.listxattr("/pinned")
 

@@ -1,0 +1,221 @@
+"""Everything one client knows and does, without I/O: the monitors' part and the MDSs' part, put together.
+
+The shell brings in bytes, calls and time; what is to be done comes out in `Core.out` and in each connection's ``out``.
+"""
+
+from __future__ import annotations
+
+import errno
+from dataclasses import dataclass
+from typing import TypeAlias
+
+from cephcaps.actions import Action, Disconnect, Failed, Happened
+from cephcaps.auth.cephx import Tickets
+from cephcaps.errors import AuthError, ConnectionFailed, MdsError, RequestTimeout
+from cephcaps.mds.client import Credentials, MdsClient
+from cephcaps.mds.requests import Operation
+from cephcaps.mds.session import Session
+from cephcaps.messenger.connection import Connection
+from cephcaps.monitor.client import MonClient, MonTimers
+from cephwire.codec import Leftover
+from cephwire.control import ConMode
+from cephwire.entity import EntityAddr
+from cephwire.map_messages import MFsMapUser, MMdsMap, MOsdMap
+from cephwire.request import FilePath
+from cephwire.requestargs import GetattrArgs
+from cephwire.requestop import RequestOp
+
+__all__ = ["STAT_MASK", "Close", "Core", "Mount", "Request"]
+
+NEVER = float("inf")
+ROOT_INO = 1
+"""Inode of every file system's root (ceph: src/include/ceph_fs.h, ``CEPH_INO_ROOT``)."""
+STAT_MASK = 0x155
+"""pAsLsXsFs: all that stat shows, as of now (ceph: src/include/ceph_fs.h, ``CEPH_STAT_CAP_INODE_ALL``)."""
+MAX_LEFTOVERS = 100
+"""How many stretches of unexplained bytes are kept for the curious."""
+
+
+@dataclass(frozen=True, slots=True)
+class Mount:
+    """Get to the file system's root directory; brings its InodeStat."""
+
+
+@dataclass(frozen=True, slots=True)
+class Close:
+    """Close every session, then the connections."""
+
+
+Request: TypeAlias = Mount | Close | Operation
+
+
+class Core:
+    """The pure part of one client.
+
+    Attributes:
+        out: what the shell is to do, in order; it clears the list.
+        leftovers: stretches of received bytes that no schema explained.
+    """
+
+    def __init__(
+        self,
+        credentials: Credentials,
+        monitors: tuple[EntityAddr, ...],
+        mon_modes: tuple[ConMode, ...],
+        mds_modes: tuple[ConMode, ...],
+        fs: str | None,
+        root: str,
+        metadata: dict[str, str],
+        timers: MonTimers,
+    ) -> None:
+        self.out: list[Action] = []
+        self.leftovers: list[Leftover] = []
+        self.fs = fs
+        self.root = root
+        self.tickets: Tickets = credentials.tickets
+        hostname = metadata.get("hostname", "")
+        self.monitors = MonClient(
+            self, monitors, credentials.tickets, credentials.instance, mon_modes, hostname, self.out, timers
+        )
+        self.mds = MdsClient(credentials, mds_modes, metadata, self.out)
+        self.fscid: int | None = None
+        self.fsid = b""
+        self.osd_epoch = 0
+        self._mount: tuple[int, float] | None = None  # token and deadline
+        self._closed = False
+
+    # The three entrances
+
+    def received(self, connection: Connection, data: bytes, now: float) -> None:
+        """Bytes have come; every message in them is handled before this returns."""
+        try:
+            connection.receive(data, now)
+        except Exception as error:
+            # Whatever it is, one bad peer ends one connection and never the client.
+            self.disconnected(connection, error, now)
+        if connection.leftover:
+            self._note_leftovers(connection)
+        self._after(now)
+
+    def call(self, token: int, request: Request, deadline: float, now: float) -> None:
+        """Begin ``request``; Done or Failed with ``token`` comes out exactly once, by ``deadline`` at the latest."""
+        match request:
+            case Mount():
+                self._mount = (token, deadline)
+                self.monitors.subscribe("monmap", 0)
+                self.monitors.subscribe("config", 0)
+                self.monitors.subscribe("fsmap.user", 0)
+                self.monitors.subscribe("osdmap", 0)
+                self.monitors.tick(now)
+            case Close():
+                self._closed = True
+                self._fail_mount(ConnectionFailed("closed before it was connected"))
+                self.mds.close(token, now)
+            case Operation():
+                self.mds.call(token, request, deadline, now)
+        self._after(now)
+
+    def tick(self, now: float) -> None:
+        """Do what is due."""
+        self.monitors.tick(now)
+        self.mds.tick(now)
+        if self._mount is not None and now >= self._mount[1]:
+            self._fail_mount(self._unreachable())
+        self._after(now)
+
+    def next_deadline(self) -> float:
+        """When `tick` has something to do."""
+        mount = self._mount[1] if self._mount is not None else NEVER
+        return min(self.monitors.next_deadline(), self.mds.next_deadline(), mount)
+
+    def cancel(self, token: int) -> None:
+        """Nobody waits for ``token`` any more."""
+        if self._mount is not None and self._mount[0] == token:
+            self._mount = None
+        self.mds.cancel(token)
+
+    def disconnected(self, connection: Connection, error: Exception, now: float) -> None:
+        """The connection is gone, or could not be made."""
+        owner = connection.owner
+        self.out.append(Disconnect(connection))
+        connection.close()
+        if isinstance(owner, Session):
+            self.mds.lost(owner, connection, error, now)
+        else:
+            self.monitors.lost(connection, error, now)
+        self._after(now)
+
+    def stop(self, now: float) -> None:
+        """Drop all connections as they are."""
+        self._closed = True
+        self.mds.abandon(now)
+        self.monitors.close(now)
+
+    def _after(self, now: float) -> None:
+        if self.mds.tickets_wanted:
+            self.monitors.renew_tickets(now)
+
+    def _note_leftovers(self, connection: Connection) -> None:
+        for leftover in connection.leftover:
+            if len(self.leftovers) < MAX_LEFTOVERS:
+                self.leftovers.append(leftover)
+            facts = {"structure": leftover.structure, "offset": leftover.offset, "size": leftover.size}
+            self.out.append(Happened("bytes.skipped", facts))
+        connection.leftover.clear()
+
+    # What the monitors bring
+
+    def mon_ready(self, now: float) -> None:
+        self.mds.tickets_renewed(now)
+
+    def mon_refused(self, error: AuthError, now: float) -> None:
+        self._fail_mount(error)
+
+    def fs_map_received(self, message: MFsMapUser, now: float) -> None:
+        names = {info.name: info.fscid for info in message.fsmap.filesystems}
+        wanted = message.fsmap.legacy_client_fscid if self.fs is None else names.get(self.fs, -1)
+        if wanted not in names.values():
+            self._fail_mount(self._no_file_system(names))
+            return
+        self.fscid = wanted
+        self.monitors.subscribe(f"mdsmap.{wanted}", self.mds.mdsmap.epoch + 1 if self.mds.mdsmap else 0)
+
+    def _no_file_system(self, names: dict[str, int]) -> MdsError:
+        has = f"it has: {', '.join(sorted(names))}" if names else "it has none: create one with `ceph fs new`"
+        if self.fs is None:
+            has = "name one with fs= (--fs); " + has if names else has
+        wanted = f"no file system named {self.fs!r}" if self.fs is not None else "no default file system"
+        return MdsError(errno.ENOENT, f"the cluster has {wanted}; {has}")
+
+    def mds_map_received(self, message: MMdsMap, now: float) -> None:
+        self.fsid = message.fsid
+        self.monitors.seen_mds_map(f"mdsmap.{self.fscid}", message.epoch)
+        self.mds.map_received(message.mdsmap, now)
+        if self._mount is not None:
+            token, deadline = self._mount
+            self._mount = None
+            path = FilePath(ROOT_INO, self.root.strip("/"))
+            operation = Operation(RequestOp.GETATTR, path, self.root, GetattrArgs(STAT_MASK))
+            self.mds.call(token, operation, deadline, now)
+
+    def osd_map_received(self, message: MOsdMap, now: float) -> None:
+        self.osd_epoch = max((self.osd_epoch, *message.maps, *message.incremental_maps))
+
+    # What becomes of mounting
+
+    def _fail_mount(self, error: Exception) -> None:
+        if self._mount is not None:
+            token, _ = self._mount
+            self._mount = None
+            self.out.append(Failed(token, error))
+
+    def _unreachable(self) -> Exception:
+        """Why we are not mounted yet."""
+        if not self.monitors.ready:
+            tried = "; ".join(f"mon at {addr}: {error}" for addr, error in self.monitors.errors.items())
+            return ConnectionFailed(
+                f"no monitor let us in: {tried or 'none answered'}; check mon_host and that a monitor runs there"
+            )
+        awaited = "the FSMap" if self.fscid is None else "the MDSMap"
+        assert self.monitors.connection is not None
+        return RequestTimeout(f"{self.monitors.connection.who} did not send {awaited} in time", awaited=awaited)

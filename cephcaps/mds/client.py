@@ -1,0 +1,340 @@
+"""One client's dealings with all ranks of a file system: which to ask, sessions, requests and their replies."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from cephcaps.actions import Action, Done, Failed, Happened
+from cephcaps.auth.cephx import CephxAuthorizer, TicketRefused, Tickets
+from cephcaps.auth.none import NoneAuth
+from cephcaps.engine.engine import Engine
+from cephcaps.errors import ConnectionFailed, MdsError, RequestTimeout
+from cephcaps.mds.requests import Operation, Request, Requests
+from cephcaps.mds.session import Session
+from cephcaps.messenger.connection import Connection, Instance
+from cephwire.control import ConMode
+from cephwire.entity import AddrType, EntityAddr, EntityType, address_of
+from cephwire.frames import MessageHeader
+from cephwire.inode import InodeStat
+from cephwire.mdsmap import MdsInfo, MdsMap, MdsState
+from cephwire.reply import ClientReply, ClientRequestForward, ReaddirReply
+from cephwire.request import ClientRequest
+from cephwire.session import ClientFeature
+
+__all__ = ["Credentials", "MdsClient"]
+
+NEVER = float("inf")
+SERVING = frozenset((MdsState.CLIENTREPLAY, MdsState.ACTIVE, MdsState.STOPPING))
+"""States in which an MDS takes requests; it opens new sessions in all but the last."""
+
+
+class Credentials:
+    """What every connection of a client shares: who it is, to each kind of daemon."""
+
+    def __init__(self, tickets: Tickets, instance: Instance, uid: int, gid: int, groups: tuple[int, ...]) -> None:
+        self.tickets = tickets
+        self.instance = instance
+        self.uid = uid
+        self.gid = gid
+        self.groups = groups
+
+
+class MdsClient:
+    """Sends operations to the right rank and gives their results back.
+
+    Attributes:
+        mdsmap: the newest map of our file system, None before the first.
+        sessions: by rank, those that were ever opened and not yet closed.
+        unmatched: replies that belong to no request of ours.
+    """
+
+    def __init__(
+        self,
+        credentials: Credentials,
+        con_modes: tuple[ConMode, ...],
+        metadata: dict[str, str],
+        out: list[Action],
+    ) -> None:
+        self.out = out
+        self.mdsmap: MdsMap | None = None
+        self.sessions: dict[int, Session] = {}
+        self.requests = Requests()
+        self.engine = Engine()
+        self.unmatched = 0
+        self.tickets_wanted = False
+        self._credentials = credentials
+        self._con_modes = con_modes
+        self._metadata = metadata
+        self._closing: int | None = None  # the token of the call that closes us
+        self._last_refused: int | None = None  # gid of the MDS that last refused our ticket
+
+    # Local calls
+
+    def call(self, token: int, operation: Operation, deadline: float, now: float) -> None:
+        """Carry out ``operation``; Done brings its ClientReply."""
+        self._route(self.requests.add(token, operation, deadline), now)
+
+    def cancel(self, token: int) -> None:
+        self.requests.cancel(token)
+
+    def close(self, token: int, now: float) -> None:
+        """Close every session; Done comes when the MDSs have agreed."""
+        self._closing = token
+        for session in list(self.sessions.values()):
+            session.close(now)
+        self._maybe_closed()
+
+    def abandon(self, now: float) -> None:
+        """Drop every session as it is."""
+        for session in self.sessions.values():
+            if session.connection is not None:
+                session.lost(session.connection, ConnectionFailed("given up"), now)
+        self._closing = None
+
+    # Routing
+
+    def _route(self, request: Request, now: float) -> None:
+        """Send ``request`` where it belongs, or leave it until that is possible."""
+        rank = request.rank if request.rank is not None else self._any_rank()
+        if rank is None:
+            return
+        request.rank = rank
+        session = self.session(rank, now)
+        if session is not None and session.usable:
+            self._send(session, request)
+
+    def _any_rank(self) -> int | None:
+        """The lowest rank that serves; an MDS that is not the one in charge says which is."""
+        if self.mdsmap is None:
+            return None
+        return min((rank for rank, info in self._serving().items() if info.state == MdsState.ACTIVE), default=None)
+
+    def _serving(self) -> dict[int, MdsInfo]:
+        assert self.mdsmap is not None
+        found = {rank: self.mdsmap.mds_info.get(gid) for rank, gid in self.mdsmap.up.items()}
+        return {rank: info for rank, info in found.items() if info is not None and info.state in SERVING}
+
+    def session(self, rank: int, now: float) -> Session | None:
+        """The session with ``rank``, opened if need be; None while that rank serves nobody."""
+        session = self.sessions.get(rank)
+        if session is not None and session.state not in ("closed", "rejected"):
+            return session
+        if self.mdsmap is None or self._closing is not None:
+            return None
+        info = self._serving().get(rank)
+        if info is None:
+            return None
+        addr = address_of(info.addrs, AddrType.MSGR2)
+        if addr is None:
+            self._fail_all(rank, ConnectionFailed(f"mds.{rank} ({info.name}) speaks messenger v1 only: {info.addrs}"))
+            return None
+        session = self.sessions[rank] = Session(self, rank, info, addr, self._metadata)
+        session.set_timeout(self.mdsmap.session_timeout)
+        session.connect(now)
+        return session
+
+    def _send(self, session: Session, request: Request) -> None:
+        assert self.mdsmap is not None
+        operation, who = request.operation, self._credentials
+        message = ClientRequest(
+            head_version=_head_version(session.features),
+            oldest_client_tid=self.requests.oldest_tid(),
+            mdsmap_epoch=self.mdsmap.epoch,
+            flags=0,
+            num_retry=0,
+            num_fwd=request.num_fwd & 0xFF,
+            op=operation.op,
+            caller_uid=who.uid,
+            caller_gid=who.gid,
+            ino=0,
+            args=operation.args,
+            path=operation.path,
+            path2=operation.path2,
+            releases=(),
+            stamp=0,
+            data=operation.data,
+            ext_num_fwd=request.num_fwd,
+            gid_list=who.groups,
+        )
+        request.sent = True
+        session.send(message, tid=request.tid)
+
+    # What the monitors bring
+
+    def map_received(self, mdsmap: MdsMap, now: float) -> None:
+        if self.mdsmap is not None and mdsmap.epoch <= self.mdsmap.epoch:
+            return
+        self.mdsmap = mdsmap
+        self.out.append(Happened("mdsmap.received", {"epoch": mdsmap.epoch}))
+        for rank, session in list(self.sessions.items()):
+            session.set_timeout(mdsmap.session_timeout)
+            gid = mdsmap.up.get(rank)
+            if gid != session.gid:
+                session.replaced(now)
+        self._route_waiting(now)
+
+    def tickets_renewed(self, now: float) -> None:
+        """There may be a ticket for the MDSs now."""
+        self.tickets_wanted = False
+        for session in self.sessions.values():
+            session.connect(now)
+
+    def make_connection(self, session: Session, addr: EntityAddr, now: float) -> Connection | None:
+        who = self._credentials
+        authenticator: NoneAuth | CephxAuthorizer
+        if who.tickets.key is None:
+            authenticator = NoneAuth(who.tickets, to_mon=False)
+        else:
+            ticket = who.tickets.usable(EntityType.MDS, now)
+            if ticket is None:
+                self.tickets_wanted = True
+                return None
+            authenticator = CephxAuthorizer(who.tickets, EntityType.MDS, ticket)
+        # The cookie names our side of a session that outlives its connection; any number but 0 will do.
+        cookie = who.tickets.random_u64() or 1
+        return Connection(
+            session, who.instance, authenticator, EntityType.MDS, addr, self._con_modes, who.tickets.global_id, cookie
+        )
+
+    # What sessions bring
+
+    def session_opened(self, session: Session, now: float) -> None:
+        self._last_refused = None
+        self._route_waiting(now)
+
+    def _route_waiting(self, now: float) -> None:
+        for request in self.requests:
+            if not request.sent:
+                self._route(request, now)
+
+    def lost(self, session: Session, connection: Connection, error: Exception, now: float) -> None:
+        """``session``'s connection broke. A refused ticket is replaced once: the service's keys may have moved on."""
+        if isinstance(error, TicketRefused) and self._last_refused != session.gid:
+            self._last_refused = session.gid
+            self._credentials.tickets.held.pop(EntityType.MDS, None)
+            error = ConnectionFailed(str(error))
+        session.lost(connection, error, now)
+
+    def session_ended(self, session: Session, error: Exception, now: float) -> None:
+        self._fail_all(session.rank, error)
+        self._maybe_closed()
+
+    def session_closed(self, session: Session, now: float) -> None:
+        self._maybe_closed()
+
+    def _maybe_closed(self) -> None:
+        if self._closing is not None and all(s.state in ("closed", "rejected") for s in self.sessions.values()):
+            self.out.append(Done(self._closing, None))
+            self._closing = None
+
+    def _fail_all(self, rank: int, error: Exception) -> None:
+        for request in self.requests:
+            if request.rank == rank:
+                self._fail(request, error)
+                self.requests.finish(request)
+
+    def _fail(self, request: Request, error: Exception) -> None:
+        token = self.requests.release(request)
+        if token is not None:
+            self.out.append(Failed(token, error))
+
+    def pushed(self, session: Session, message: Any, now: float) -> None:
+        self.engine.receive(session.rank, message)
+        self._carry_out()
+
+    def answered(self, session: Session, header: MessageHeader, message: Any, now: float) -> None:
+        match message:
+            case ClientReply():
+                self._reply(session, header.tid, message)
+            case ClientRequestForward():
+                self._forward(header.tid, message, now)
+
+    def _reply(self, session: Session, tid: int, reply: ClientReply) -> None:
+        self.engine.reply_received(session.rank, _inodes(reply))
+        self._carry_out()
+        request = self.requests.by_tid.get(tid)
+        if request is None or request.rank != session.rank:
+            self.unmatched += 1
+            return
+        token = self.requests.release(request)
+        if token is not None and reply.result < 0:
+            self.out.append(Failed(token, MdsError(-reply.result, None, request.operation.what)))
+        elif token is not None:
+            self.out.append(Done(token, reply))
+        request.unsafe = not reply.safe
+        if reply.safe:
+            self.requests.finish(request)
+
+    def _forward(self, tid: int, message: ClientRequestForward, now: float) -> None:
+        """Another rank is in charge: send it there ourselves."""
+        request = self.requests.by_tid.get(tid)
+        if request is None or message.num_fwd <= request.num_fwd:
+            return  # an old one, overtaken
+        request.num_fwd = message.num_fwd
+        request.rank = message.dest_mds
+        request.sent = False
+        self._route(request, now)
+
+    def _carry_out(self) -> None:
+        """Send what the engine wants sent, in its order."""
+        self.engine.flush_releases()
+        for action in self.engine.out:
+            session = self.sessions.get(action.rank)
+            if session is not None and session.connection is not None:
+                session.send(action.message)
+        self.engine.out.clear()
+
+    # What time brings
+
+    def next_deadline(self) -> float:
+        sessions = min((session.next_deadline() for session in self.sessions.values()), default=NEVER)
+        return min(sessions, self.requests.next_deadline())
+
+    def tick(self, now: float) -> None:
+        for session in list(self.sessions.values()):
+            session.tick(now)
+        for request in list(self.requests.expired(now)):
+            self._fail(request, self._timed_out(request))
+            if not request.sent:
+                self.requests.finish(request)
+
+    def _timed_out(self, request: Request) -> RequestTimeout:
+        session = self.sessions.get(request.rank) if request.rank is not None else None
+        if session is None:
+            awaited = f"an active MDS; {self.describe_ranks()}"
+        elif not session.usable:
+            awaited = f"a session with {session.who}" + (f" ({session.why})" if session.why else "")
+        else:
+            awaited = f"the answer of {session.who}"
+        tid = request.tid if request.sent else None
+        return RequestTimeout(f"{request} timed out awaiting {awaited}", tid=tid, rank=request.rank, awaited=awaited)
+
+    def describe_ranks(self) -> str:
+        """The file system's ranks and their states, in words."""
+        if self.mdsmap is None:
+            return "no MDSMap yet"
+        states = [
+            f"rank {rank} is {_state(self.mdsmap.mds_info[gid].state) if gid in self.mdsmap.mds_info else 'gone'}"
+            for rank, gid in sorted(self.mdsmap.up.items())
+        ]
+        states += [f"rank {rank} has failed" for rank in self.mdsmap.failed]
+        return f"file system {self.mdsmap.fs_name}: " + (", ".join(states) or "no rank is up")
+
+
+def _state(state: int) -> str:
+    return f"up:{MdsState(state).name.lower()}" if state in MdsState._value2member_map_ else str(state)
+
+
+def _inodes(reply: ClientReply) -> list[InodeStat]:
+    """Every inode the reply tells of, and with it maybe grants a cap on."""
+    found = [reply.trace.dir, reply.trace.target]
+    if isinstance(reply.extra, ReaddirReply):
+        found += [entry.inode for entry in reply.extra.entries]
+    return [inode for inode in found if inode is not None]
+
+
+def _head_version(features: int) -> int:
+    """The newest layout of a request's head that the MDS reads."""
+    if not features >> ClientFeature.RETRY_FWD_32BITS & 1:
+        return 1
+    return 3 if features >> ClientFeature.HAS_OWNER_UIDGID & 1 else 2

@@ -1,0 +1,120 @@
+"""Metadata requests in flight: their ids, what they wait for, and what becomes of them.
+
+A request is matched with its replies by tid alone. One that changes something is answered twice: *unsafe* once applied,
+*safe* once durable; until then it stays here, because it would have to be sent again if the MDS failed. So does one
+whose caller has gone. Sources: ceph: src/client/Client.cc; kernel: fs/ceph/mds_client.c.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from cephwire.request import FilePath
+from cephwire.requestargs import RequestArgs
+from cephwire.requestop import RequestOp
+
+__all__ = ["Operation", "Request", "Requests"]
+
+NO_PATH = FilePath()
+
+
+@dataclass(frozen=True, slots=True)
+class Operation:
+    """What a caller wants of the file system.
+
+    Attributes:
+        what: the path or inode it is about, in the caller's words; errors name it.
+    """
+
+    op: RequestOp
+    path: FilePath
+    what: str
+    args: RequestArgs = b""
+    path2: FilePath = NO_PATH
+    data: bytes = b""
+
+
+@dataclass(slots=True)
+class Request:
+    """An operation on its way.
+
+    Attributes:
+        token: whom to answer; None once the caller has his answer or has gone.
+        rank: where it was sent, or is waiting to be.
+        sent: whether it has left, in this session.
+        num_fwd: how often MDSs have passed it on.
+        unsafe: applied, not yet durable.
+        deadline: when the caller stops waiting.
+    """
+
+    tid: int
+    token: int | None
+    operation: Operation
+    deadline: float
+    rank: int | None = None
+    sent: bool = False
+    num_fwd: int = 0
+    unsafe: bool = False
+
+    def __str__(self) -> str:
+        return f"{self.operation.op.name.lower()} of {self.operation.what}"
+
+
+class Requests:
+    """Every request that has not been answered for good, oldest first."""
+
+    def __init__(self) -> None:
+        self.by_tid: dict[int, Request] = {}
+        self.by_token: dict[int, Request] = {}
+        self._next_tid = 1
+        self._deadlines: list[tuple[float, int]] = []
+
+    def __iter__(self) -> Iterator[Request]:
+        return iter(list(self.by_tid.values()))
+
+    def add(self, token: int, operation: Operation, deadline: float) -> Request:
+        request = Request(self._next_tid, token, operation, deadline)
+        self._next_tid += 1
+        self.by_tid[request.tid] = self.by_token[token] = request
+        if deadline != float("inf"):
+            heapq.heappush(self._deadlines, (deadline, request.tid))
+        return request
+
+    def oldest_tid(self) -> int:
+        """The oldest not known to be durable: an MDS may forget what it did for those before."""
+        return next(iter(self.by_tid), self._next_tid)
+
+    def release(self, request: Request) -> int | None:
+        """The token to answer, once; None if nobody waits any more."""
+        token, request.token = request.token, None
+        if token is not None:
+            del self.by_token[token]
+        return token
+
+    def finish(self, request: Request) -> None:
+        self.by_tid.pop(request.tid, None)
+
+    def cancel(self, token: int) -> None:
+        """The caller has gone. What was never sent is forgotten; the rest goes on to its reply."""
+        request = self.by_token.get(token)
+        if request is not None:
+            self.release(request)
+            if not request.sent:
+                self.finish(request)
+
+    def next_deadline(self) -> float:
+        while self._deadlines:
+            deadline, tid = self._deadlines[0]
+            request = self.by_tid.get(tid)
+            if request is not None and request.token is not None:
+                return deadline
+            heapq.heappop(self._deadlines)
+        return float("inf")
+
+    def expired(self, now: float) -> Iterator[Request]:
+        """Those whose caller's time is up."""
+        while self.next_deadline() <= now:
+            _, tid = heapq.heappop(self._deadlines)
+            yield self.by_tid[tid]

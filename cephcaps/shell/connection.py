@@ -1,0 +1,68 @@
+"""One TCP connection: carries bytes between a socket and a pure connection, and decides nothing."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Protocol
+
+from cephcaps.errors import ConnectionFailed
+from cephcaps.messenger.connection import Connection
+
+__all__ = ["SocketOwner", "SocketProtocol"]
+
+
+class SocketOwner(Protocol):
+    """The supervisor, as a socket sees it."""
+
+    def socket_made(self, connection: Connection, socket: SocketProtocol) -> None: ...
+
+    def bytes_received(self, connection: Connection, data: bytes) -> None: ...
+
+    def socket_lost(self, connection: Connection, error: Exception) -> None: ...
+
+
+class SocketProtocol(asyncio.Protocol):
+    """Reading never waits for anybody; writing is one joined write for whatever one callback produced."""
+
+    def __init__(self, owner: SocketOwner, connection: Connection) -> None:
+        self._owner = owner
+        self._connection = connection
+        self._transport: asyncio.Transport | None = None
+        self._closed = False
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.Transport)
+        self._transport = transport
+        self._owner.socket_made(self._connection, self)
+        self.flush()
+
+    def data_received(self, data: bytes) -> None:
+        if not self._closed:
+            self._owner.bytes_received(self._connection, data)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        if not self._closed:
+            self._closed = True
+            reason = str(exc) if exc else "the peer closed it"
+            awaited = self._connection.phase.value
+            self._owner.socket_lost(self._connection, ConnectionFailed(f"{reason} (while awaiting {awaited})"))
+
+    def flush(self) -> None:
+        """Write what the connection has to say."""
+        out = self._connection.out
+        if out and self._transport is not None:
+            self._transport.write(out[0] if len(out) == 1 else b"".join(out))
+            out.clear()
+
+    def close(self) -> None:
+        """Write what is left, then close."""
+        self.flush()
+        self._closed = True
+        if self._transport is not None:
+            self._transport.close()
+
+    def abort(self) -> None:
+        """Drop the socket and write nothing more."""
+        self._closed = True
+        if self._transport is not None:
+            self._transport.abort()

@@ -1,0 +1,202 @@
+"""Gives the pure core its sockets, its clock and its callers. The only place that runs tasks.
+
+One task owns the client's task group from start to stop; entering and leaving a client only talk to it, so both may
+happen in different tasks, and an error of the user's block is never wrapped in a group.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from typing import Any, assert_never
+
+import anyio
+
+from cephcaps.actions import Connect, Disconnect, Done, Failed, Happened
+from cephcaps.core import Close, Core, Request
+from cephcaps.errors import ConnectionFailed
+from cephcaps.messenger.connection import Connection
+from cephcaps.shell.connection import SocketProtocol
+from cephcaps.shell.log import get_logger
+
+__all__ = ["Supervisor"]
+
+NEVER = float("inf")
+
+
+class Supervisor:
+    """Runs one client on the running event loop."""
+
+    def __init__(self, core: Core) -> None:
+        self.core = core
+        self._loop = asyncio.get_running_loop()
+        self._pid = os.getpid()
+        self._log = get_logger()
+        self._sockets: dict[Connection, SocketProtocol] = {}
+        self._dials: dict[Connection, anyio.CancelScope] = {}
+        self._waiting: dict[int, asyncio.Future[Any]] = {}
+        self._last_token = 0
+        self._timer: asyncio.TimerHandle | None = None
+        self._leaving = asyncio.Event()
+        self._started = asyncio.Event()
+        self._crash: Exception | None = None
+        self._task: asyncio.Task[None] | None = None
+        self._group: anyio.abc.TaskGroup | None = None
+
+    # Life
+
+    async def start(self, name: str) -> None:
+        self._task = asyncio.create_task(self._supervise(), name=name)
+        await self._started.wait()
+
+    async def _supervise(self) -> None:
+        async with anyio.create_task_group() as group:
+            self._group = group
+            self._started.set()
+            await self._leaving.wait()
+            group.cancel_scope.cancel()
+
+    async def close(self, patience: float) -> None:
+        """Close every session with its MDS, or give that up after ``patience`` seconds."""
+        try:
+            if self._crash is None and os.getpid() == self._pid:
+                with anyio.move_on_after(patience):
+                    await self.call(Close(), None)
+        finally:
+            await self.stop()
+
+    async def stop(self) -> None:
+        """Drop everything as it is."""
+        if self._timer is not None:
+            self._timer.cancel()
+        if os.getpid() == self._pid:
+            self.core.stop(self._loop.time())
+            self._pump()
+        if self._timer is not None:
+            self._timer.cancel()
+        for future in self._waiting.values():
+            if not future.done():
+                future.set_exception(ConnectionFailed("the client was closed"))
+        self._leaving.set()
+        if self._task is not None:
+            await asyncio.shield(self._task)
+
+    # Callers
+
+    async def call(self, request: Request, patience: float | None) -> Any:
+        """Carry out ``request``; it ends by itself after ``patience`` seconds."""
+        self.check_usable()
+        self._last_token += 1
+        token = self._last_token
+        future = self._waiting[token] = self._loop.create_future()
+        now = self._loop.time()
+        try:
+            self.core.call(token, request, NEVER if patience is None else now + patience, now)
+            self._pump()
+            return await future
+        finally:
+            if self._waiting.pop(token, None) is not None and not (future.done() and not future.cancelled()):
+                self.core.cancel(token)
+
+    def check_usable(self) -> None:
+        """Raise what stands in the way of using this client here and now."""
+        if os.getpid() != self._pid:
+            raise RuntimeError("this client was connected before a fork and belongs to the parent: connect a new one")
+        if asyncio.get_running_loop() is not self._loop:
+            raise RuntimeError("this client belongs to another event loop: connect one here")
+        if self._crash is not None:
+            raise RuntimeError("this client has failed") from self._crash
+        if self._leaving.is_set():
+            raise RuntimeError("this client is closed")
+
+    # The core's inputs
+
+    def socket_made(self, connection: Connection, socket: SocketProtocol) -> None:
+        self._sockets[connection] = socket
+
+    def bytes_received(self, connection: Connection, data: bytes) -> None:
+        self._enter(lambda now: self.core.received(connection, data, now))
+
+    def socket_lost(self, connection: Connection, error: Exception) -> None:
+        if self._sockets.pop(connection, None) is not None:
+            self._enter(lambda now: self.core.disconnected(connection, error, now))
+
+    def _tick(self) -> None:
+        self._timer = None
+        self._enter(self.core.tick)
+
+    def _enter(self, step: Any) -> None:
+        """Let the core take ``step``. What it raises is a bug of ours, and must not look like a hang."""
+        if os.getpid() != self._pid:
+            return
+        try:
+            step(self._loop.time())
+            self._pump()
+        except Exception as error:
+            self._log.exception("client.failed")
+            self._crash = error
+            for future in self._waiting.values():
+                if not future.done():
+                    future.set_exception(error)
+            for socket in self._sockets.values():
+                socket.abort()
+
+    # The core's outputs
+
+    def _pump(self) -> None:
+        """Do what the core wants, write what its connections have to say, and set the clock."""
+        out = self.core.out
+        while out:
+            actions = out[:]
+            out.clear()
+            for action in actions:
+                match action:
+                    case Connect():
+                        assert self._group is not None
+                        self._group.start_soon(self._dial, action.connection)
+                    case Disconnect():
+                        self._hang_up(action.connection)
+                    case Done():
+                        future = self._waiting.get(action.token)
+                        if future is not None and not future.done():
+                            future.set_result(action.result)
+                    case Failed():
+                        future = self._waiting.get(action.token)
+                        if future is not None and not future.done():
+                            future.set_exception(action.error)
+                    case Happened():
+                        self._log.debug(action.event, **action.facts)
+                    case _:
+                        assert_never(action)
+        for socket in self._sockets.values():
+            socket.flush()
+        self._set_timer()
+
+    def _set_timer(self) -> None:
+        deadline = self.core.next_deadline()
+        if self._timer is not None:
+            if self._timer.when() == deadline:
+                return
+            self._timer.cancel()
+            self._timer = None
+        if deadline != NEVER and not self._leaving.is_set():
+            self._timer = self._loop.call_at(deadline, self._tick)
+
+    async def _dial(self, connection: Connection) -> None:
+        target = connection.target
+        with anyio.CancelScope() as scope:
+            self._dials[connection] = scope
+            try:
+                await self._loop.create_connection(lambda: SocketProtocol(self, connection), target.host, target.port)
+            except OSError as error:
+                reason = ConnectionFailed(error.strerror or str(error))
+                self._enter(lambda now: self.core.disconnected(connection, reason, now))
+                return
+            finally:
+                self._dials.pop(connection, None)
+
+    def _hang_up(self, connection: Connection) -> None:
+        if (scope := self._dials.get(connection)) is not None:
+            scope.cancel()
+        if (socket := self._sockets.pop(connection, None)) is not None:
+            socket.close()

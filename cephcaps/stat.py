@@ -1,0 +1,80 @@
+"""What the public calls give back about files."""
+
+from __future__ import annotations
+
+import stat
+from typing import Self
+
+import msgspec
+
+from cephcaps.caps import Caps
+from cephwire.inode import InodeStat
+
+__all__ = ["DirEntry", "Stat"]
+
+
+class Stat(msgspec.Struct, frozen=True, gc=False):
+    """One inode, as its MDS told of it."""
+
+    ino: int
+    mode: int
+    """File type and permissions, as in ``st_mode``."""
+    uid: int
+    gid: int
+    nlink: int
+    size: int
+    """Bytes; of a directory all bytes below it, as libcephfs gives it."""
+    rdev: int
+    """Device number of a device node."""
+    atime: int
+    """Nanoseconds since the epoch, as all times."""
+    mtime: int
+    ctime: int
+    btime: int
+    """When it was made."""
+    change_attr: int
+    """Rises with every change."""
+    xattr_version: int
+    """Rises with every change of an extended attribute."""
+    truncate_seq: int
+    """Counts truncations."""
+    caps: Caps
+    """What the answer granted."""
+
+    @classmethod
+    def of(cls, inode: InodeStat) -> Self:
+        return cls(
+            ino=inode.ino,
+            mode=inode.mode,
+            uid=inode.uid,
+            gid=inode.gid,
+            nlink=inode.nlink,
+            size=inode.rbytes if stat.S_ISDIR(inode.mode) else inode.size,
+            rdev=inode.rdev,
+            atime=inode.atime,
+            mtime=inode.mtime,
+            ctime=inode.ctime,
+            btime=inode.btime,
+            change_attr=inode.change_attr,
+            xattr_version=inode.xattr_version,
+            truncate_seq=inode.truncate_seq,
+            caps=Caps.of(inode.cap.caps),
+        )
+
+    @property
+    def is_dir(self) -> bool:
+        return stat.S_ISDIR(self.mode)
+
+    @property
+    def is_symlink(self) -> bool:
+        return stat.S_ISLNK(self.mode)
+
+
+class DirEntry(msgspec.Struct, frozen=True, gc=False):
+    """One name in a directory."""
+
+    name: str
+    """Bytes that are no UTF-8 appear as surrogates, as in ``os.listdir``."""
+    ino: int
+    stat: Stat
+    """As its MDS knew it; what another client holds dirty is not asked for. `Client.stat` does."""
