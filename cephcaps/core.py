@@ -6,6 +6,7 @@ The shell brings in bytes, calls and time; what is to be done comes out in `Core
 from __future__ import annotations
 
 import errno
+from collections import Counter
 from dataclasses import dataclass
 from typing import TypeAlias
 
@@ -54,7 +55,8 @@ class Core:
 
     Attributes:
         out: what the shell is to do, in order; it clears the list.
-        leftovers: stretches of received bytes that no schema explained.
+        leftovers: stretches of received bytes that no schema explained, the first hundred.
+        unknown: counts of received messages of types we do not know, by type.
     """
 
     def __init__(
@@ -70,6 +72,7 @@ class Core:
     ) -> None:
         self.out: list[Action] = []
         self.leftovers: list[Leftover] = []
+        self.unknown: Counter[int] = Counter()
         self.fs = fs
         self.root = root
         self.tickets: Tickets = credentials.tickets
@@ -93,8 +96,8 @@ class Core:
         except Exception as error:
             # Whatever it is, one bad peer ends one connection and never the client.
             self.disconnected(connection, error, now)
-        if connection.leftover:
-            self._note_leftovers(connection)
+        if connection.leftover or connection.unknown:
+            self._note_unexplained(connection)
         self._after(now)
 
     def call(self, token: int, request: Request, deadline: float, now: float) -> None:
@@ -155,7 +158,9 @@ class Core:
         if self.mds.tickets_wanted:
             self.monitors.renew_tickets(now)
 
-    def _note_leftovers(self, connection: Connection) -> None:
+    def _note_unexplained(self, connection: Connection) -> None:
+        self.unknown.update(connection.unknown)
+        connection.unknown.clear()
         for leftover in connection.leftover:
             if len(self.leftovers) < MAX_LEFTOVERS:
                 self.leftovers.append(leftover)

@@ -22,6 +22,7 @@ class Stat(msgspec.Struct, frozen=True, gc=False):
     uid: int
     gid: int
     nlink: int
+    """Hard links; of a directory, as everywhere, 2 and one for each directory in it. The MDS counts 1 there."""
     size: int
     """Bytes; of a directory all bytes below it, as libcephfs gives it."""
     rdev: int
@@ -30,6 +31,7 @@ class Stat(msgspec.Struct, frozen=True, gc=False):
     """Nanoseconds since the epoch, as all times."""
     mtime: int
     ctime: int
+    """When it was last changed; never before ``mtime``, as libcephfs gives it (``Client::fill_statx``)."""
     btime: int
     """When it was made."""
     change_attr: int
@@ -43,17 +45,18 @@ class Stat(msgspec.Struct, frozen=True, gc=False):
 
     @classmethod
     def of(cls, inode: InodeStat) -> Self:
+        is_dir = stat.S_ISDIR(inode.mode)
         return cls(
             ino=inode.ino,
             mode=inode.mode,
             uid=inode.uid,
             gid=inode.gid,
-            nlink=inode.nlink,
-            size=inode.rbytes if stat.S_ISDIR(inode.mode) else inode.size,
+            nlink=inode.subdirs + 2 if is_dir and inode.nlink else inode.nlink,
+            size=inode.rbytes if is_dir else inode.size,
             rdev=inode.rdev,
             atime=inode.atime,
             mtime=inode.mtime,
-            ctime=inode.ctime,
+            ctime=max(inode.ctime, inode.mtime),
             btime=inode.btime,
             change_attr=inode.change_attr,
             xattr_version=inode.xattr_version,

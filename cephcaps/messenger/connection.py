@@ -7,6 +7,7 @@ call that brought it. Sources: ceph: src/msg/async/ProtocolV2.cc; doc/dev/msgr2.
 from __future__ import annotations
 
 import hmac
+from collections import Counter
 from dataclasses import dataclass
 from enum import Enum
 from typing import Any, Protocol
@@ -147,7 +148,7 @@ class Connection:
         self.last_heard = 0.0
         self.keepalive_acked = 0
         self.leftover: list[Leftover] = []
-        self.unknown: dict[int, int] = {}
+        self.unknown: Counter[int] = Counter()
         self.addr: EntityAddr | None = None
         self.global_id = global_id
         self._instance = instance
@@ -350,7 +351,7 @@ class Connection:
         self.in_seq = header.seq
         kind = BY_NUMBER.get(header.type)
         if kind is None:
-            self.unknown[header.type] = self.unknown.get(header.type, 0) + 1
+            self.unknown[header.type] += 1
             return
         front, middle, data = (*segments[1:], b"", b"", b"")[:3]
         message = kind.decode(

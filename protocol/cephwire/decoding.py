@@ -13,6 +13,7 @@ from functools import partial
 from typing import Any
 
 import construct
+import msgspec
 
 from cephwire import schema as s
 from cephwire.emit import Emitter, code_of, fixed_size, least_size, varies
@@ -145,13 +146,7 @@ class _Decoding(Emitter):
     def record(self, sub: s.Record, path: str) -> str:
         cls = sub.cls
         values: dict[str, str] = {}
-        defaults = dict(
-            zip(
-                cls.__struct_fields__[len(cls.__struct_fields__) - len(cls.__struct_defaults__) :],
-                cls.__struct_defaults__,
-                strict=True,
-            )
-        )
+        defaults = {field.name: field for field in msgspec.structs.fields(cls) if not field.required}
         self.scopes.append(values)
         for field in sub.subcon.subcons:
             inner = s.unnamed(field)
@@ -159,7 +154,11 @@ class _Decoding(Emitter):
             if isinstance(inner, s.Since) and field.name not in defaults:
                 raise TypeError(f"{here}: a field not in every version needs a default")
             if isinstance(inner, s.Since):
-                self.absent = self.constant("default", defaults[field.name])
+                default = defaults[field.name]
+                if default.default_factory is not msgspec.NODEFAULT:
+                    self.absent = self.constant("factory", default.default_factory) + "()"
+                else:
+                    self.absent = self.constant("default", default.default)
             value = self.field(field, here)
             if field.name:
                 values[field.name] = value

@@ -101,7 +101,7 @@ class FeatureSet(msgspec.Struct, frozen=True, gc=False):
     """Numbered features of on-disk data."""
 
     mask: int
-    """Bit n for feature n; bit 0 is always set and no feature."""
+    """Bit n for feature n; bit 0 is no feature and not sent, though Ceph prints masks with it."""
     names: dict[int, str]
     """By number."""
 
@@ -124,7 +124,7 @@ COMPAT_SET: Final = Record(
 )
 """``CompatSet``, at least 36 bytes (ceph: src/include/CompatSet.h)."""
 
-_NO_FEATURES: Final = FeatureSet(1, {})
+_NO_FEATURES: Final = FeatureSet(0, {})
 
 
 class MdsInfo(msgspec.Struct, frozen=True, gc=False):
@@ -137,7 +137,7 @@ class MdsInfo(msgspec.Struct, frozen=True, gc=False):
     rank: int
     """The rank it holds or, in standby-replay, follows; -1 for none."""
     inc: int
-    """Counts the holders of the rank."""
+    """Epoch in which it took the rank; 0 without one."""
     state: int
     """An `MdsState`."""
     state_seq: int
@@ -230,7 +230,7 @@ class MdsMap(msgspec.Struct, frozen=True, gc=False):
     in_: tuple[int, ...]
     """``in``: ranks that exist, up or not."""
     inc: dict[int, int]
-    """Rank to the number of its holders so far."""
+    """Obsolete: every rank of ``in`` to this epoch."""
     up: dict[int, int]
     """Rank to the gid of its holder."""
     failed: tuple[int, ...]
@@ -240,9 +240,9 @@ class MdsMap(msgspec.Struct, frozen=True, gc=False):
     last_failure_osd_epoch: int = 0
     """OSDMap that blocklists the last failed MDS: one as new is needed before data is written; ev 4."""
     ever_allowed_features: int = 0
-    """Obsolete; ev 6."""
+    """`MdsMapFlag` that were once set; ev 6."""
     explicitly_allowed_features: int = 0
-    """Obsolete; ev 6."""
+    """`MdsMapFlag` that somebody set; ev 6."""
     inline_data_enabled: int = 0
     """ev 7."""
     enabled: int = 1

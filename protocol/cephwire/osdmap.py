@@ -4,8 +4,7 @@ The rest is opaque, but each part by its own length. Source: ceph: src/osd/OSDMa
 (``OSDMap::encode``, ``OSDMap::Incremental::encode``). Read from Ceph 16.2 and 20.2 against ``ceph osd dump``.
 
 Entries of the blocklist have addresses of type ANY: compare with `cephwire.entity.EntityAddr.same_endpoint`. One with
-port 0 and nonce 0 stands for the whole IP. Ranges are listed, in the opaque part, only to peers that announced
-``RANGE_BLOCKLIST``.
+port 0 and nonce 0 stands for the whole IP. Ranges (``ceph osd blocklist range add``) are in the opaque part.
 """
 
 from __future__ import annotations
@@ -75,7 +74,7 @@ class OsdMap(msgspec.Struct, frozen=True, gc=False):
     client: OsdMapClientPart
     osd: OsdMapOsdPart
     crc: int
-    """crc32c of all before and, taken as absent, after it; not checked here."""
+    """crc32c of the map; not checked here."""
 
 
 OSDMAP: Final = Versioned(
@@ -99,7 +98,7 @@ OSDMAP: Final = Versioned(
             ),
             "osd"
             / Versioned(
-                9,
+                11,
                 Record(
                     OsdMapOsdPart,
                     Struct(
@@ -109,13 +108,17 @@ OSDMAP: Final = Versioned(
                         "details" / Rest,
                     ),
                 ),
+                writes=9,
             ),
             "crc" / Int32ul,
         ),
     ),
     compat=7,
 )
-"""``OSDMap``; version 8, its parts 9 and 9 from Ceph 16.2, 10 and 9 from 20.2."""
+"""``OSDMap``; version 8, parts 9 and 9 from Ceph 16.2, 10 and 9 from 20.2; the second 11 while ranges are blocklisted.
+
+The opaque fields are laid out by the version they came in: what is built from those of another version is not sound.
+"""
 
 
 class OsdMapClientChange(msgspec.Struct, frozen=True, gc=False):
@@ -190,7 +193,7 @@ OSDMAP_INCREMENTAL: Final = Versioned(
             ),
             "osd"
             / Versioned(
-                9,
+                11,
                 Record(
                     OsdMapOsdChange,
                     Struct(
@@ -203,6 +206,7 @@ OSDMAP_INCREMENTAL: Final = Versioned(
                         "details" / Rest,
                     ),
                 ),
+                writes=9,
             ),
             "inc_crc" / Int32ul,
             "full_crc" / Int32ul,
@@ -210,4 +214,5 @@ OSDMAP_INCREMENTAL: Final = Versioned(
     ),
     compat=7,
 )
-"""``OSDMap::Incremental``; version 8, its parts 8 and 9 from Ceph 16.2, 9 and 9 from 20.2."""
+"""``OSDMap::Incremental``; version 8, parts 8 and 9 from Ceph 16.2, 9 and 9 from 20.2; the second 11 where a range is
+added or removed. See `OSDMAP` on building."""

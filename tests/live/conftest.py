@@ -10,6 +10,8 @@ from typing import Any
 
 import pytest
 
+from cephcaps.core import Core
+
 from .cluster import LiveCluster
 from .release import Release, find_release
 
@@ -61,6 +63,23 @@ def new_cluster(release: Release, request: pytest.FixtureRequest) -> Iterator[Ca
 
     with ExitStack() as clusters:
         yield start
+
+
+@pytest.fixture(autouse=True)
+def every_byte_is_understood(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Whatever real daemons send any client of a test is decoded with nothing left over."""
+    cores: list[Core] = []
+    make = Core.__init__
+
+    def remember(self: Core, *args: Any, **named: Any) -> None:
+        make(self, *args, **named)
+        cores.append(self)
+
+    monkeypatch.setattr(Core, "__init__", remember)
+    yield
+    assert [core.leftovers for core in cores if core.leftovers] == []
+    assert [core.unknown for core in cores if core.unknown] == []
+    assert [core.mds.unmatched for core in cores if core.mds.unmatched] == []
 
 
 @pytest.hookimpl(wrapper=True)

@@ -42,7 +42,9 @@ build() {
   if [ ! -e "$script" ]; then # a suite newer than this machine's debootstrap
     script=/usr/share/debootstrap/scripts/sid
   fi
-  mkdir -p "$(dirname "$root")"
+  for folder in "$root".building-*; do # of a run that was killed: ours is the only one now
+    if [ -d "$folder" ]; then discard "$folder"; fi
+  done
   folder=$(mktemp -d "$root.building-XXXXXX")
   # shellcheck disable=SC2064  # the folder of now
   trap "discard '$folder'" EXIT

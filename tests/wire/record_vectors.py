@@ -28,8 +28,23 @@ MESSAGE_TAG, HELLO_TAG = 17, 1
 MDS_ENTITY, CLIENT_ENTITY = 2, 8
 BANNER_SIZE, PREAMBLE_SIZE, EPILOGUE_SIZE = 26, 32, 13
 TYPES = {*range(22, 30), *range(0x310, 0x315)}
+LONGEST = 9000
+"""Bytes; longer messages only repeat themselves."""
 
-TELLING = {"op", "action", "type", "result", "flags", "dirty", "safe", "head_version", "mask", "kind", "snapid", "lease"}
+TELLING = {
+    "op",
+    "action",
+    "type",
+    "result",
+    "flags",
+    "dirty",
+    "safe",
+    "head_version",
+    "mask",
+    "kind",
+    "snapid",
+    "lease",
+}
 """Fields whose every value is worth a message; of others, whether they say anything."""
 
 
@@ -52,9 +67,9 @@ def tcp_streams(capture: bytes) -> Iterator[tuple[bytes, bytes]]:
     magic, link = struct.unpack_from("<I16xI", capture)
     assert magic in (0xA1B2C3D4, 0xA1B23C4D), "not tcpdump's little-endian format"
     assert link == 1, "not captured on an Ethernet-like interface"
-    pieces: dict[tuple[bytes, ...], dict[int, bytes]] = defaultdict(dict)
-    begins: dict[tuple[bytes, ...], int] = {}
-    opened: list[tuple[bytes, ...]] = []
+    pieces: dict[tuple[bytes, bytes, bytes, bytes], dict[int, bytes]] = defaultdict(dict)
+    begins: dict[tuple[bytes, bytes, bytes, bytes], int] = {}
+    opened: list[tuple[bytes, bytes, bytes, bytes]] = []
     at = 24
     while at < len(capture):
         size = struct.unpack_from("<8xI", capture, at)[0]
@@ -74,7 +89,7 @@ def tcp_streams(capture: bytes) -> Iterator[tuple[bytes, bytes]]:
             if len(payload) > len(pieces[key].get(offset, b"")):
                 pieces[key][offset] = payload
     for key in opened:
-        yield joined(pieces[key]), joined(pieces[key[2:] + key[:2]])
+        yield joined(pieces[key]), joined(pieces[key[2], key[3], key[0], key[1]])
 
 
 def joined(pieces: dict[int, bytes]) -> bytes:
@@ -108,7 +123,7 @@ def frames(stream: bytes) -> Iterator[tuple[int, list[bytes]]]:
 
 def crc(raw: bytes, seed: int) -> int:
     """crc32c as Ceph computes it: no inversion before and after."""
-    return google_crc32c.extend(seed ^ 0xFFFFFFFF, raw) ^ 0xFFFFFFFF
+    return int(google_crc32c.extend(seed ^ 0xFFFFFFFF, raw)) ^ 0xFFFFFFFF
 
 
 def messages(capture: bytes) -> Iterator[Recorded]:
@@ -156,11 +171,17 @@ def sights(value: Any, path: str) -> Iterator[str]:
         yield f"{path} {'some' if value else 'none'}"
 
 
+def size(recorded: Recorded) -> int:
+    return sum(map(len, recorded.segments))
+
+
 def telling(found: list[Recorded]) -> Iterator[Recorded]:
     """The shortest messages that show everything all of them show."""
     seen: set[str] = set()
-    for recorded in sorted(found, key=lambda r: sum(map(len, r.segments))):
+    for recorded in sorted(found, key=size):
         message = decode(recorded)
+        if size(recorded) > LONGEST:
+            continue
         kind = f"{recorded.type} {recorded.version} {recorded.dir}"
         op = getattr(message, "op", getattr(message, "action", ""))
         shown = {f"{kind} {sight}" for sight in sights(message, "")} | {f"{kind} op={op}"}
@@ -178,7 +199,7 @@ def main() -> None:
     client = next(s.features for _, s in sessions if s.op == SessionOp.REQUEST_OPEN)
     mds = next(s.features for _, s in sessions if s.op == SessionOp.OPEN)
     print(json.dumps({"release": release, "features": client & mds}))
-    kept = sorted(telling(found), key=lambda r: (r.type, r.dir, sum(map(len, r.segments))))
+    kept = sorted(telling(found), key=lambda r: (r.type, r.dir, size(r)))
     for recorded in kept:
         print(recorded.as_json())
     print(f"{len(kept)} of {len(found)} messages", file=sys.stderr)

@@ -1,0 +1,77 @@
+# `make` alone lists what there is to make; each line below also works typed by hand.
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test test-pure test-live test-tentacle check fmt ceph tentacle soak bench fuzz clean
+
+BASE_PYTHON ?= python3
+PYTHON := .venv/bin/python
+PURE := -m "not live and not soak" --ignore=tests/benchmarks
+LIVE := -m "live and not soak" tests/live
+TENTACLE_ROOT := $(or $(CEPHCAPS_TENTACLE),/var/cache/cephcaps/tentacle)
+CEPH_PACKAGES := ceph-mon ceph-osd ceph-mds ceph-common ceph-fuse fuse3 python3-cephfs debootstrap xz-utils
+
+# Only root can install daemons or enter a chroot; anyone else runs what is there already.
+ROOT := $(filter 0,$(shell id -u))
+IF_ROOT_CEPH := $(if $(ROOT),ceph)
+IF_ROOT_TENTACLE := $(if $(ROOT),tentacle)
+
+# $(call apt,PACKAGES): install them, or say who could.
+apt = { [ "$$(id -u)" = 0 ] || { echo "needs root: apt-get install" $(1) >&2; exit 1; }; apt-get update -qq && \
+	DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $(1); }
+
+help:
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+setup: .venv/.ready  ## Create .venv, with the package and what its tests need
+
+.venv/.ready: pyproject.toml
+	@$(BASE_PYTHON) -c 'import sys; sys.exit("needs Python 3.11 or newer: make setup BASE_PYTHON=..." if sys.version_info < (3, 11) else 0)'
+	@$(PYTHON) -m pip --version >/dev/null 2>&1 || $(BASE_PYTHON) -m venv --clear .venv >/dev/null 2>&1 || \
+	  { $(call apt,python3-venv) && $(BASE_PYTHON) -m venv --clear .venv; }
+	$(PYTHON) -m pip install --quiet --upgrade "pip>=25.1"
+	$(PYTHON) -m pip install --quiet --editable ".[uvloop]" --group dev
+	@touch $@
+
+demo: setup $(IF_ROOT_CEPH)  ## Start a real cluster and show it with the cephcaps command
+	$(PYTHON) -m tests.live.demo
+
+test: test-pure test-live test-tentacle  ## Every test but the soak: pure, on Pacific and on Tentacle daemons
+
+test-pure: setup  ## The tests that need no Ceph
+	$(PYTHON) -m pytest $(PURE)
+
+test-live: setup $(IF_ROOT_CEPH)  ## The live tests on this machine's own Ceph packages
+	CEPHCAPS_RELEASE=pacific $(PYTHON) -m pytest $(LIVE)
+
+test-tentacle: setup $(IF_ROOT_TENTACLE)  ## The live tests on Ceph Tentacle, in its folder
+	CEPHCAPS_RELEASE=tentacle $(PYTHON) -m pytest $(LIVE)
+
+check: setup  ## Lint, format, types and the pure tests, in under a minute
+	$(PYTHON) -m ruff check
+	$(PYTHON) -m ruff format --check
+	$(PYTHON) -m mypy --strict
+	$(PYTHON) -m pytest $(PURE)
+
+fmt: setup  ## Format, and fix what the linter can
+	$(PYTHON) -m ruff check --fix
+	$(PYTHON) -m ruff format
+
+ceph:  ## Install the Debian packages that a real cluster needs, where missing (root)
+	@missing=$$(for p in $(CEPH_PACKAGES); do dpkg-query -W -f '$${db:Status-Status}' $$p 2>/dev/null | grep -qx installed || echo $$p; done); \
+	[ -z "$$missing" ] || $(call apt,$$missing)
+
+tentacle: $(IF_ROOT_CEPH)  ## Build the folder with Ceph Tentacle, once a machine (root, 1-2 minutes, 0.9 GB)
+	tests/live/release-root.sh forky $(TENTACLE_ROOT)
+
+soak: setup $(IF_ROOT_CEPH)  ## The tests that take minutes
+	$(PYTHON) -m pytest -m soak
+
+bench: setup  ## The figures of the README
+	$(PYTHON) -m pytest tests/benchmarks -s
+
+fuzz: setup  ## The property tests with 20,000 examples each
+	$(PYTHON) -m pytest $(PURE) --hypothesis-profile=fuzz
+
+clean:  ## Remove .venv, caches and builds; Ceph's packages and the Tentacle folder stay
+	rm -rf .venv .hypothesis .mypy_cache .pytest_cache .ruff_cache build dist
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,7 @@
+"""``python -m cephcaps.cli`` is ``cephcaps``."""
+
+import sys
+
+from cephcaps.cli import main
+
+sys.exit(main())

@@ -1,0 +1,264 @@
+"""A cluster's side of cephx: keys, tickets and what monitors and services check. For tests; see `tests.session.peers`."""
+
+from __future__ import annotations
+
+import struct
+from dataclasses import dataclass, field
+
+from cephcaps.auth.authenticator import NO_SECRETS, Secrets
+from cephcaps.auth.crypto import CryptoError, CryptoKey, Entropy
+from cephwire.cephx import (
+    AUTHENTICATE_REPLY,
+    AUTHORIZER,
+    AUTHORIZER_CHALLENGE,
+    AUTHORIZER_PROOF,
+    AUTHORIZER_REPLY,
+    CEPHX_REQUEST,
+    CEPHX_RESPONSE,
+    MON_AUTH_REQUEST,
+    NONE_AUTHORIZER,
+    SEALED_CONNECTION_SECRET,
+    SEALED_TICKET_BLOB,
+    SERVER_CHALLENGE,
+    SERVICE_KEY,
+    TICKET_LIST,
+    Authenticate,
+    AuthenticateReply,
+    Authorizer,
+    AuthorizerChallenge,
+    AuthorizerReply,
+    CephxResponse,
+    GetPrincipalSessionKey,
+    RequestType,
+    SealedConnectionSecret,
+    SealedTicketBlob,
+    ServerChallenge,
+    ServiceKey,
+    ServiceTicket,
+    TicketBlob,
+    TicketList,
+)
+from cephwire.codec import Codec
+from cephwire.control import AuthBadMethod, AuthDone, AuthMethod, AuthReplyMore, AuthRequest, AuthRequestMore, ConMode
+from cephwire.entity import EntityType
+from cephwire.keys import CONNECTION_SECRET, CRYPTO_KEY, ConnectionSecret, CryptoType, KeyUsage
+from cephwire.keys import CryptoKey as WireKey
+
+NSEC = 1_000_000_000
+U64 = 1 << 64
+EACCES = 13
+EOPNOTSUPP = 95
+SECRET_SIZE = {CryptoType.AES: 16, CryptoType.AES256K: 32}
+AUTH_VALIDITY = 259_200
+SERVICE_VALIDITY = 3_600
+
+BAD_KEY = AuthBadMethod(AuthMethod.CEPHX, -EACCES, (AuthMethod.CEPHX,), (ConMode.CRC, ConMode.SECURE))
+
+
+@dataclass
+class KeyServer:
+    """Who has which key, and the tickets that come of it.
+
+    Attributes:
+        type: of every key made here.
+        principals: the keys of those who may log in, by name.
+        sealing: the key each service reads its tickets with; another one, and no ticket from before is read.
+        withheld: services nobody gets tickets for, as a sum.
+        secrets: all that must never be shown.
+        granted: the service of every ticket handed out, in order.
+    """
+
+    entropy: Entropy
+    type: CryptoType = CryptoType.AES
+    withheld: int = 0
+    next_global_id: int = 4100
+    validity: dict[int, int] = field(default_factory=lambda: {EntityType.AUTH: AUTH_VALIDITY})
+    principals: dict[str, CryptoKey] = field(default_factory=dict)
+    sealing: dict[int, CryptoKey] = field(default_factory=dict)
+    secrets: set[bytes] = field(default_factory=set)
+    granted: list[int] = field(default_factory=list)
+
+    def new_key(self) -> CryptoKey:
+        key = CryptoKey(self.type, 0, self.entropy(SECRET_SIZE[self.type]))
+        self.secrets.add(key.secret)
+        return key
+
+    def add(self, name: str) -> CryptoKey:
+        key = self.principals[name] = self.new_key()
+        return key
+
+    def sealing_key(self, service: int) -> CryptoKey:
+        if service not in self.sealing:
+            self.sealing[service] = self.new_key()
+        return self.sealing[service]
+
+    def connection_secret(self) -> ConnectionSecret:
+        raw = self.entropy(64)
+        self.secrets |= {raw[:16], raw[16:28], raw[28:40]}
+        return Codec(CONNECTION_SECRET).decode(raw)
+
+    def ticket(self, service: int, global_id: int, mine: CryptoKey, old: CryptoKey | None) -> ServiceTicket:
+        """A ticket whose client part is sealed with ``mine`` and, if there is an ``old`` session key, its blob too."""
+        session_key = self.new_key()
+        self.granted.append(service)
+        wire_key = WireKey(session_key.type, session_key.created, session_key.secret)
+        inside = struct.pack("<Q", global_id) + Codec(CRYPTO_KEY).encode(wire_key)
+        sealed = self.sealing_key(service).seal(KeyUsage.TICKET_INFO, inside, self.entropy)
+        blob: TicketBlob | bytes = TicketBlob(1, sealed)
+        if old is not None:
+            plain = Codec(SEALED_TICKET_BLOB).encode(SealedTicketBlob(blob))
+            blob = old.seal(KeyUsage.TICKET_BLOB, plain, self.entropy)
+        validity = self.validity.get(service, SERVICE_VALIDITY) * NSEC
+        part = Codec(SERVICE_KEY).encode(ServiceKey(wire_key, validity))
+        sealed_key = mine.seal(KeyUsage.SERVICE_KEY, part, self.entropy)
+        return ServiceTicket(service, sealed_key, int(old is not None), blob)
+
+    def read(self, service: int, blob: TicketBlob) -> tuple[int, CryptoKey]:
+        """The global id and session key of one's own ticket; CryptoError if it is none."""
+        inside = self.sealing_key(service).unseal(KeyUsage.TICKET_INFO, blob.blob)
+        return struct.unpack_from("<Q", inside)[0], CryptoKey.from_bytes(inside[8:])
+
+    def tickets(self, services: int, global_id: int, key: CryptoKey) -> TicketList:
+        wanted = [service for service in EntityType if service & services & ~self.withheld and service < 32]
+        return TicketList(tuple(self.ticket(service, global_id, key, None) for service in wanted))
+
+    def session_key(self, authorizer: Authorizer) -> CryptoKey:
+        return self.read(authorizer.service, authorizer.ticket)[1]
+
+
+class MonLogin:
+    """A monitor's cephx, for one connection."""
+
+    def __init__(self, keys: KeyServer) -> None:
+        self.keys = keys
+        self.secrets = NO_SECRETS
+        self.challenge = int.from_bytes(keys.entropy(8), "little")
+        self.name = ""
+        self.global_id = 0
+        self._mode = ConMode.CRC
+
+    def request(self, frame: AuthRequest, mode: ConMode) -> AuthReplyMore | AuthDone | AuthBadMethod:
+        if frame.method != AuthMethod.CEPHX:
+            return AuthBadMethod(frame.method, -EOPNOTSUPP, (AuthMethod.CEPHX,), (ConMode.CRC, ConMode.SECURE))
+        who = Codec(MON_AUTH_REQUEST).decode(frame.payload)
+        self.name, self.global_id, self._mode = str(who.name), who.global_id, mode
+        if self.name not in self.keys.principals:
+            return BAD_KEY
+        return AuthReplyMore(Codec(SERVER_CHALLENGE).encode(ServerChallenge(self.challenge)))
+
+    def more(self, frame: AuthRequestMore) -> AuthReplyMore | AuthDone | AuthBadMethod:
+        wanted = Codec(CEPHX_REQUEST).decode(frame.payload).body
+        reply = self.grant(wanted, first=True)
+        return BAD_KEY if reply is None else AuthDone(self.global_id, self._mode, reply)
+
+    def answer(self, payload: bytes) -> bytes | None:
+        """What a logged-in client's MAuth gets; None if it is refused."""
+        request = Codec(CEPHX_REQUEST).decode(payload)
+        if request.request_type == RequestType.GET_AUTH_SESSION_KEY:
+            return self.grant(request.body, first=False)
+        wanted: GetPrincipalSessionKey = request.body
+        try:
+            session_key = self.keys.session_key(wanted.authorizer)
+            session_key.unseal(KeyUsage.AUTHORIZER, wanted.authorizer.sealed_proof)
+        except CryptoError:
+            return None
+        tickets = Codec(TICKET_LIST).encode(self.keys.tickets(wanted.keys, self.global_id, session_key))
+        return Codec(CEPHX_RESPONSE).encode(CephxResponse(RequestType.GET_PRINCIPAL_SESSION_KEY, 0, tickets))
+
+    def grant(self, wanted: Authenticate, *, first: bool) -> bytes | None:
+        """The AUTH ticket and the others; with ``first`` also what keys the connection."""
+        keys, key = self.keys, self.keys.principals[self.name]
+        if wanted.proof != key.challenge_proof(self.challenge, wanted.client_challenge):
+            return None
+        old = None
+        if wanted.old_ticket.blob:
+            try:
+                global_id, old = keys.read(EntityType.AUTH, wanted.old_ticket)
+            except CryptoError:
+                return None
+            if global_id != self.global_id:
+                return None
+        elif self.global_id:
+            return None  # a global id is kept by proof only
+        else:
+            self.global_id, keys.next_global_id = keys.next_global_id, keys.next_global_id + 1
+        auth = keys.ticket(EntityType.AUTH, self.global_id, key, old)
+        session_key = self._session_key(auth, key)
+        sealed_secret = None
+        if first:
+            secret = keys.connection_secret() if self._mode is ConMode.SECURE else None
+            self.secrets = Secrets(session_key.secret, secret)
+            plain = Codec(SEALED_CONNECTION_SECRET).encode(SealedConnectionSecret(secret))
+            sealed_secret = session_key.seal(KeyUsage.MON_CONNECTION_SECRET, plain, keys.entropy)
+        extra = keys.tickets(wanted.other_keys, self.global_id, session_key)
+        body = Codec(AUTHENTICATE_REPLY).encode(AuthenticateReply(TicketList((auth,)), sealed_secret, extra))
+        return Codec(CEPHX_RESPONSE).encode(CephxResponse(RequestType.GET_AUTH_SESSION_KEY, 0, body))
+
+    @staticmethod
+    def _session_key(ticket: ServiceTicket, key: CryptoKey) -> CryptoKey:
+        part = Codec(SERVICE_KEY).decode(key.unseal(KeyUsage.SERVICE_KEY, ticket.sealed_key))
+        return CryptoKey.from_wire(part.session_key)
+
+
+class ServiceLogin:
+    """A service's check of a ticket, for one connection.
+
+    Attributes:
+        off_by: added to the nonce + 1 that shows the service could read the ticket.
+        nonces: those of the authorizers seen.
+    """
+
+    def __init__(self, keys: KeyServer) -> None:
+        self.keys = keys
+        self.secrets = NO_SECRETS
+        self.off_by = 0
+        self.nonces: list[int] = []
+        self.challenge = int.from_bytes(keys.entropy(8), "little")
+        self._mode = ConMode.CRC
+
+    def request(self, frame: AuthRequest, mode: ConMode) -> AuthReplyMore | AuthDone | AuthBadMethod:
+        self._mode = mode
+        return self._check(frame.payload)
+
+    def more(self, frame: AuthRequestMore) -> AuthReplyMore | AuthDone | AuthBadMethod:
+        return self._check(frame.payload)
+
+    def _check(self, payload: bytes) -> AuthReplyMore | AuthDone | AuthBadMethod:
+        authorizer = Codec(AUTHORIZER).decode(payload)
+        try:
+            global_id, key = self.keys.read(authorizer.service, authorizer.ticket)
+            proof = Codec(AUTHORIZER_PROOF).decode(key.unseal(KeyUsage.AUTHORIZER, authorizer.sealed_proof))
+        except CryptoError:
+            return BAD_KEY
+        self.nonces.append(proof.nonce)
+        if not proof.have_challenge:
+            challenge = Codec(AUTHORIZER_CHALLENGE).encode(AuthorizerChallenge(self.challenge))
+            return AuthReplyMore(key.seal(KeyUsage.AUTHORIZER_CHALLENGE, challenge, self.keys.entropy))
+        if proof.server_challenge_plus_one != (self.challenge + 1) % U64 or global_id != authorizer.global_id:
+            return BAD_KEY
+        secret = self.keys.connection_secret() if self._mode is ConMode.SECURE else None
+        self.secrets = Secrets(key.secret, secret)
+        answer = AuthorizerReply(2 if secret else 1, (proof.nonce + 1 + self.off_by) % U64, secret)
+        reply = Codec(AUTHORIZER_REPLY).encode(answer)
+        return AuthDone(
+            global_id, self._mode, key.seal_prefixed(KeyUsage.AUTHORIZER_REPLY, reply, self.keys.entropy)
+        )
+
+
+class NoLogin:
+    """Method none, of a monitor if ``to_mon``, else of a service."""
+
+    def __init__(self, *, to_mon: bool) -> None:
+        self.secrets = NO_SECRETS
+        self.to_mon = to_mon
+        self.name = ""
+
+    def request(self, frame: AuthRequest, mode: ConMode) -> AuthReplyMore | AuthDone | AuthBadMethod:
+        if frame.method != AuthMethod.NONE:
+            return AuthBadMethod(frame.method, -EOPNOTSUPP, (AuthMethod.NONE,), (ConMode.CRC,))
+        who = Codec(MON_AUTH_REQUEST if self.to_mon else NONE_AUTHORIZER).decode(frame.payload)
+        self.name = str(who.name)
+        return AuthDone(who.global_id or 4100, ConMode.CRC, b"")
+
+    def more(self, frame: AuthRequestMore) -> AuthReplyMore | AuthDone | AuthBadMethod:
+        raise AssertionError("method none has one round")
