@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-__all__ = ["shown"]
+__all__ = ["shown", "without_keys"]
 
 _LONGEST = 120
 
@@ -14,5 +14,10 @@ _KEY = re.compile(r"A[Qg][A-D][A-Za-z0-9+/]{20,}={0,2}")
 
 def shown(text: str) -> str:
     """``text`` for a message; something that looks like a key, say one given for a file's name, is left out."""
-    text = _KEY.sub("(a key)", text)
+    text = without_keys(text)
     return repr(text if len(text) <= _LONGEST else f"{text[:_LONGEST]}...")
+
+
+def without_keys(text: str) -> str:
+    """``text`` with what looks like a key left out."""
+    return _KEY.sub("(a key)", text)

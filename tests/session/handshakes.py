@@ -98,9 +98,7 @@ def _pair(
     cookie: int,
 ) -> Pair:
     owner = Listener()
-    client = Connection(
-        owner, Instance(NONCE), authenticator, kind, addr, (mode,), tickets.global_id, cookie
-    )
+    client = Connection(owner, Instance(NONCE), authenticator, kind, addr, (mode,), tickets.global_id, cookie)
     return Pair(client, Peer(kind, addr, login, (ConMode.SECURE, ConMode.CRC)), owner, tickets, keys)
 
 

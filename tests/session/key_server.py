@@ -240,9 +240,7 @@ class ServiceLogin:
         self.secrets = Secrets(key.secret, secret)
         answer = AuthorizerReply(2 if secret else 1, (proof.nonce + 1 + self.off_by) % U64, secret)
         reply = Codec(AUTHORIZER_REPLY).encode(answer)
-        return AuthDone(
-            global_id, self._mode, key.seal_prefixed(KeyUsage.AUTHORIZER_REPLY, reply, self.keys.entropy)
-        )
+        return AuthDone(global_id, self._mode, key.seal_prefixed(KeyUsage.AUTHORIZER_REPLY, reply, self.keys.entropy))
 
 
 class NoLogin:

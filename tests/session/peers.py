@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import hmac
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Protocol
 
 from cephwire.messages import BY_CLASS, BY_NUMBER
@@ -90,6 +90,7 @@ class Peer:
     Attributes:
         answers: what it writes on a control frame, by that frame's class; an answer of None closes the connection.
         forged: what it signs the handshake with instead of the right signature.
+        spoil: changes the segments of the frames it writes; given how many it wrote before.
         frames: control frames the client sent, in order.
         messages: messages the client sent, with their headers.
         out: bytes to the client; ``sent`` is all of them since the beginning.
@@ -102,12 +103,14 @@ class Peer:
         self.login = login
         self.modes = modes
         self.forged: bytes | None = None
+        self.spoil: Callable[[int, Sequence[bytes]], Sequence[bytes]] = lambda number, segments: segments
         self.closed = False
         self.frames: list[Any] = []
         self.messages: list[tuple[MessageHeader, Any]] = []
         self.out: list[bytes] = []
         self.sent = bytearray()
         self.out_seq = 0
+        self.written = 0
         self.reader = FrameReader()
         self.reader.limit = MAX_FRAME
         self.writer = FrameWriter()
@@ -177,9 +180,13 @@ class Peer:
         self.out.append(data)
         self.sent += data
 
+    def frame(self, tag: Tag, *segments: bytes) -> None:
+        self.written += 1
+        self.put(self.writer.frame(tag, self.spoil(self.written - 1, segments)))
+
     def write(self, payload: Any) -> None:
         tag = TAGS[type(payload)]
-        self.put(self.writer.frame(tag, (controls[tag].encode(payload),)))
+        self.frame(tag, controls[tag].encode(payload))
         if isinstance(payload, AuthDone):
             self.protect(payload.con_mode)
 
@@ -204,7 +211,7 @@ class Peer:
             MessageFlag.COMPLETE,
             compat,
         )
-        self.put(self.writer.frame(Tag.MESSAGE, (headers.encode(header), *segments)))
+        self.frame(Tag.MESSAGE, headers.encode(header), *segments)
 
     def protect(self, mode: int) -> None:
         """All that follows AUTH_DONE is protected as agreed, the signatures first."""

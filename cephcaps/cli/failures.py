@@ -1,0 +1,91 @@
+"""What a failure looks like from outside: one line on stderr, and an errno as the exit code."""
+
+from __future__ import annotations
+
+import errno
+import os
+import re
+import traceback
+
+import click
+
+from cephcaps.cli.output import escaped
+from cephcaps.config.show import without_keys
+from cephcaps.errors import (
+    AuthError,
+    CephError,
+    ConfigError,
+    ConnectionFailed,
+    MalformedMessage,
+    MdsError,
+    ProtocolViolation,
+    RequestTimeout,
+    SessionLost,
+)
+
+__all__ = ["complain", "exit_code"]
+
+UNREACHABLE = 1
+BUG = 255
+"""Out of the way of any errno."""
+
+_CODES: tuple[tuple[type[Exception], int], ...] = (
+    (click.ClickException, errno.EINVAL),
+    (RequestTimeout, errno.ETIMEDOUT),
+    (AuthError, errno.EACCES),
+    (SessionLost, errno.ENOTCONN),
+    (ConnectionFailed, UNREACHABLE),
+    (MalformedMessage, errno.EPROTO),
+    (ProtocolViolation, errno.EPROTO),
+    (ConfigError, errno.EINVAL),
+    (CephError, errno.EIO),
+    (OSError, errno.EIO),
+)
+"""For errors that carry no errno of their own; the first that fits counts."""
+
+_REMEDIES = {
+    errno.ENOENT: "see what there is with `cephcaps ls`",
+    errno.ENOTDIR: "a part of it is no directory",
+    errno.EACCES: "the key's MDS caps do not cover it: see `ceph auth get` of the entity in use",
+    errno.EPERM: "the key's MDS caps do not cover it: see `ceph auth get` of the entity in use",
+}
+"""What to do where an MDS gave only a number."""
+
+
+def exit_code(error: BaseException) -> int:
+    """The errno ``error`` stands for."""
+    code = getattr(error, "errno", None)
+    if isinstance(code, int) and 0 < code < BUG:
+        return code
+    return next((code for kind, code in _CODES if isinstance(error, kind)), BUG)
+
+
+def complain(error: BaseException, by: str = "the MDS") -> None:
+    """Say on stderr what went wrong.
+
+    Args:
+        by: the daemon that refused, where ``error`` does not name it.
+    """
+    if os.environ.get("CEPHCAPS_DEBUG") == "1":
+        traceback.print_exception(error)
+    line = re.sub(r"\s*\n\s*", " ", without_keys(_message(error, by)))
+    click.echo(f"cephcaps: {escaped(line)}", err=True)
+
+
+def _message(error: BaseException, by: str) -> str:
+    match error:
+        case click.UsageError():
+            command = error.ctx.command_path if error.ctx is not None else "cephcaps"
+            return f"{error.format_message().rstrip('.')}; see `{command} --help`"
+        case click.ClickException():
+            return error.format_message()
+        case MdsError():
+            remedy = _REMEDIES.get(error.errno or 0) if error.filename else None
+            where = f"{escaped(error.filename)}: " if error.filename else ""
+            return f"{where}{error.strerror}" + (f", says {by}; {remedy}" if remedy else "")
+        case CephError():
+            return str(error)
+        case OSError():
+            return f"{error.filename}: {error.strerror}" if error.filename else str(error)
+        case _:
+            return f"{type(error).__name__}: {error}; this is a bug, CEPHCAPS_DEBUG=1 shows where"
