@@ -46,11 +46,11 @@ test-live: setup $(IF_ROOT_CEPH)  ## The live tests on this machine's own Ceph p
 test-tentacle: setup $(IF_ROOT_TENTACLE)  ## The live tests on Ceph Tentacle, in its folder
 	CEPHCAPS_RELEASE=tentacle $(PYTHON) -m pytest $(LIVE)
 
-check: setup  ## Lint, format, types and the pure tests, in under a minute
+check: setup  ## Lint, format, types and the pure tests with few examples, in under a minute
 	$(PYTHON) -m ruff check
 	$(PYTHON) -m ruff format --check
 	$(PYTHON) -m mypy --strict
-	$(PYTHON) -m pytest $(PURE)
+	$(PYTHON) -m pytest $(PURE) --hypothesis-profile=quick
 
 fmt: setup  ## Format, and fix what the linter can
 	$(PYTHON) -m ruff check --fix

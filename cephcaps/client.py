@@ -183,6 +183,7 @@ class Client:
             root,
             metadata,
             MonTimers(config.mon_hunt_interval, config.mon_ping_interval, config.mon_ping_timeout),
+            lambda values: _modes(config.with_mon_values(values).mds_modes),
         )
 
     # What is known, without I/O

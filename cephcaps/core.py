@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import errno
 from collections import Counter
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TypeAlias
 
 from cephcaps.actions import Action, Disconnect, Failed, Happened
 from cephcaps.auth.cephx import Tickets
-from cephcaps.errors import AuthError, ConnectionFailed, MdsError, RequestTimeout
+from cephcaps.errors import AuthError, ConfigError, ConnectionFailed, MdsError, RequestTimeout
 from cephcaps.mds.client import Credentials, MdsClient
 from cephcaps.mds.requests import Operation
 from cephcaps.mds.session import Session
@@ -53,6 +54,9 @@ Request: TypeAlias = Mount | Close | Operation
 class Core:
     """The pure part of one client.
 
+    Args:
+        configured: given what the monitors set for clients, the connection modes to offer MDSs.
+
     Attributes:
         out: what the shell is to do, in order; it clears the list.
         leftovers: stretches of received bytes that no schema explained, the first hundred.
@@ -69,6 +73,7 @@ class Core:
         root: str,
         metadata: dict[str, str],
         timers: MonTimers,
+        configured: Callable[[Mapping[str, str]], tuple[ConMode, ...]],
     ) -> None:
         self.out: list[Action] = []
         self.leftovers: list[Leftover] = []
@@ -80,6 +85,7 @@ class Core:
         self.monitors = MonClient(
             self, monitors, credentials.tickets, credentials.instance, mon_modes, hostname, self.out, timers
         )
+        self._configured = configured
         self.mds = MdsClient(credentials, mds_modes, metadata, self.out)
         self.fscid: int | None = None
         self.fsid = b""
@@ -155,7 +161,8 @@ class Core:
         self.monitors.close(now)
 
     def _after(self, now: float) -> None:
-        if self.mds.tickets_wanted:
+        if self.mds.tickets_wanted and self.monitors.ready:
+            self.mds.tickets_wanted = False
             self.monitors.renew_tickets(now)
 
     def _note_unexplained(self, connection: Connection) -> None:
@@ -202,6 +209,12 @@ class Core:
             path = FilePath(ROOT_INO, self.root.strip("/"))
             operation = Operation(RequestOp.GETATTR, path, self.root, GetattrArgs(STAT_MASK))
             self.mds.call(token, operation, deadline, now)
+
+    def config_received(self, values: dict[str, str], now: float) -> None:
+        try:
+            self.mds.con_modes = self._configured(values)
+        except ConfigError as error:
+            self.out.append(Happened("config.refused", {"error": str(error)}))
 
     def osd_map_received(self, message: MOsdMap, now: float) -> None:
         self.osd_epoch = max((self.osd_epoch, *message.maps, *message.incremental_maps))

@@ -10,7 +10,6 @@ import traceback
 import click
 
 from cephcaps.cli.output import escaped
-from cephcaps.config.show import without_keys
 from cephcaps.errors import (
     AuthError,
     CephError,
@@ -46,8 +45,8 @@ _CODES: tuple[tuple[type[Exception], int], ...] = (
 _REMEDIES = {
     errno.ENOENT: "see what there is with `cephcaps ls`",
     errno.ENOTDIR: "a part of it is no directory",
-    errno.EACCES: "the key's MDS caps do not cover it: see `ceph auth get` of the entity in use",
-    errno.EPERM: "the key's MDS caps do not cover it: see `ceph auth get` of the entity in use",
+    errno.EACCES: "`ceph auth get` shows what the key's MDS caps cover",
+    errno.EPERM: "`ceph auth get` shows what the key's MDS caps cover",
 }
 """What to do where an MDS gave only a number."""
 
@@ -68,6 +67,8 @@ def complain(error: BaseException, by: str = "the MDS") -> None:
     """
     if os.environ.get("CEPHCAPS_DEBUG") == "1":
         traceback.print_exception(error)
+    from cephcaps.config.show import without_keys
+
     line = re.sub(r"\s*\n\s*", " ", without_keys(_message(error, by)))
     click.echo(f"cephcaps: {escaped(line)}", err=True)
 

@@ -90,9 +90,7 @@ def iso_time(ns: int, *, local: bool = False) -> str:
     seconds, fraction = divmod(ns, NSEC)
     try:
         moment = datetime.fromtimestamp(seconds, timezone.utc)
-        if local:
-            moment = moment.astimezone()
-    except (ValueError, OverflowError, OSError):  # past the year 9999
+        text = (moment.astimezone() if local else moment).isoformat()
+    except (ValueError, OverflowError, OSError):  # not in the years 1 to 9999
         return f"@{seconds}.{fraction:09}"
-    zone = moment.strftime("%z")
-    return f"{moment:%Y-%m-%dT%H:%M:%S}.{fraction:09}" + (f"{zone[:3]}:{zone[3:]}" if local else "Z")
+    return f"{text[:19]}.{fraction:09}{text[19:] if local else 'Z'}"

@@ -63,7 +63,7 @@ class MdsClient:
         self.unmatched = 0
         self.tickets_wanted = False
         self._credentials = credentials
-        self._con_modes = con_modes
+        self.con_modes = con_modes
         self._metadata = metadata
         self._closing: int | None = None  # the token of the call that closes us
         self._last_refused: int | None = None  # gid of the MDS that last refused our ticket
@@ -102,6 +102,9 @@ class MdsClient:
         session = self.session(rank, now)
         if session is not None and session.usable:
             self._send(session, request)
+        elif session is not None and session.final is not None:
+            self._fail(request, session.final)
+            self.requests.finish(request)
 
     def _any_rank(self) -> int | None:
         """The lowest rank that serves; an MDS that is not the one in charge says which is."""
@@ -117,7 +120,7 @@ class MdsClient:
     def session(self, rank: int, now: float) -> Session | None:
         """The session with ``rank``, opened if need be; None while that rank serves nobody."""
         session = self.sessions.get(rank)
-        if session is not None and session.state not in ("closed", "rejected"):
+        if session is not None and (session.final is not None or session.state != "closed"):
             return session
         if self.mdsmap is None or self._closing is not None:
             return None
@@ -126,8 +129,10 @@ class MdsClient:
             return None
         addr = address_of(info.addrs, AddrType.MSGR2)
         if addr is None:
-            self._fail_all(rank, ConnectionFailed(f"mds.{rank} ({info.name}) speaks messenger v1 only: {info.addrs}"))
-            return None
+            addr = address_of(info.addrs, AddrType.LEGACY) or EntityAddr(AddrType.NONE, 0, b"")
+            session = self.sessions[rank] = Session(self, rank, info, addr, self._metadata)
+            session.refuse(ConnectionFailed(f"{session.who} speaks messenger v1 only, which this client does not"))
+            return session
         session = self.sessions[rank] = Session(self, rank, info, addr, self._metadata)
         session.set_timeout(self.mdsmap.session_timeout)
         session.connect(now)
@@ -171,13 +176,13 @@ class MdsClient:
             gid = mdsmap.up.get(rank)
             if gid != session.gid:
                 session.replaced(now)
+                del self.sessions[rank]
         self._route_waiting(now)
 
     def tickets_renewed(self, now: float) -> None:
         """There may be a ticket for the MDSs now."""
-        self.tickets_wanted = False
         for session in self.sessions.values():
-            session.connect(now)
+            session.ticket_arrived(now)
 
     def make_connection(self, session: Session, addr: EntityAddr, now: float) -> Connection | None:
         who = self._credentials
@@ -193,7 +198,7 @@ class MdsClient:
         # The cookie names our side of a session that outlives its connection; any number but 0 will do.
         cookie = who.tickets.random_u64() or 1
         return Connection(
-            session, who.instance, authenticator, EntityType.MDS, addr, self._con_modes, who.tickets.global_id, cookie
+            session, who.instance, authenticator, EntityType.MDS, addr, self.con_modes, who.tickets.global_id, cookie
         )
 
     # What sessions bring
@@ -216,7 +221,11 @@ class MdsClient:
         session.lost(connection, error, now)
 
     def session_ended(self, session: Session, error: Exception, now: float) -> None:
-        self._fail_all(session.rank, error)
+        for request in self.requests:
+            # What has not left yet may still go to whoever holds the rank next.
+            if request.rank == session.rank and (request.sent or session.final is not None):
+                self._fail(request, error)
+                self.requests.finish(request)
         self._maybe_closed()
 
     def session_closed(self, session: Session, now: float) -> None:
@@ -226,12 +235,6 @@ class MdsClient:
         if self._closing is not None and all(s.state in ("closed", "rejected") for s in self.sessions.values()):
             self.out.append(Done(self._closing, None))
             self._closing = None
-
-    def _fail_all(self, rank: int, error: Exception) -> None:
-        for request in self.requests:
-            if request.rank == rank:
-                self._fail(request, error)
-                self.requests.finish(request)
 
     def _fail(self, request: Request, error: Exception) -> None:
         token = self.requests.release(request)

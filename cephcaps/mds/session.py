@@ -10,7 +10,7 @@ from typing import Any, Literal, Protocol, TypeAlias
 
 from cephcaps.actions import Action, Connect, Disconnect, Happened
 from cephcaps.errors import AuthError, CephError, ProtocolViolation, SessionLost
-from cephcaps.messenger.connection import Connection
+from cephcaps.messenger.connection import Connection, Phase
 from cephwire.caps import ClientCaps
 from cephwire.entity import EntityAddr
 from cephwire.frames import MessageHeader
@@ -30,6 +30,8 @@ RENEW_FRACTION = 3
 FIRST_PAUSE = 0.2
 MAX_PAUSE = 15.0
 """Seconds between attempts to connect, doubling (``ms_initial_backoff``, ``ms_max_backoff``)."""
+TICKET_PAUSE = 1.0
+"""Seconds after which a ticket that has not come is asked for again."""
 HANDSHAKE_TIMEOUT = 10.0
 """Seconds for an MDS to get from TCP to OPEN before it is tried anew."""
 
@@ -80,6 +82,7 @@ class Session:
         cap_ttl: until when caps count without renewal, on the clock of ``now``.
         features: client features both sides have.
         why: why it is not open, in words; empty if there is nothing to say.
+        final: why this MDS will not have another session with us; None if it may.
     """
 
     def __init__(self, host: SessionHost, rank: int, info: MdsInfo, addr: EntityAddr, metadata: dict[str, str]) -> None:
@@ -94,6 +97,7 @@ class Session:
         self.cap_ttl = 0.0
         self.features = 0
         self.why = ""
+        self.final: Exception | None = None
         self.connection: Connection | None = None
         self.metadata = metadata
         self.renew_interval = NEVER
@@ -105,6 +109,7 @@ class Session:
         self._connect_at = 0.0
         self._give_up = NEVER
         self._pause = FIRST_PAUSE
+        self._close_once_open = False
 
     def __repr__(self) -> str:
         return f"<Session rank={self.rank} {self.state} seq={self.seq} num_caps={self.num_caps}>"
@@ -126,9 +131,20 @@ class Session:
         if self.connection is not None or self.state != "opening" or now < self._connect_at:
             return
         self.connection = self._host.make_connection(self, self.addr, now)
-        if self.connection is not None:
-            self._give_up = now + HANDSHAKE_TIMEOUT
-            self._host.out.append(Connect(self.connection))
+        if self.connection is None:
+            self._connect_at = now + TICKET_PAUSE
+            return
+        self._give_up = now + HANDSHAKE_TIMEOUT
+        self._host.out.append(Connect(self.connection))
+
+    def ticket_arrived(self, now: float) -> None:
+        self._connect_at = min(self._connect_at, now)
+        self.connect(now)
+
+    def refuse(self, error: Exception) -> None:
+        """There can be no session with this MDS."""
+        self.final = error
+        self._drop("rejected")
 
     def send(self, message: Any, tid: int = 0, version: int | None = None) -> None:
         assert self.connection is not None
@@ -139,10 +155,13 @@ class Session:
 
     def close(self, now: float) -> None:
         """Ask the MDS to close; it answers with CLOSE, unless it has pushed more meanwhile."""
+        if self.state == "opening" and self.connection is not None and self.connection.phase is Phase.READY:
+            self._close_once_open = True  # to leave now would leave a session behind at the MDS
+            return
+        if self.state == "opening":
+            self._drop("closed")
+            self._host.session_closed(self, now)
         if not self.usable:
-            if self.state in ("opening", "closing"):
-                self._drop("closed")
-                self._host.session_closed(self, now)
             return
         self._set_state("closing")
         self._renew_at = NEVER
@@ -232,7 +251,10 @@ class Session:
         self.cap_ttl = now + self._session_timeout
         self._renew_at = now + self.renew_interval
         self._set_state("open")
-        self._host.session_opened(self, now)
+        if self._close_once_open:
+            self.close(now)
+        else:
+            self._host.session_opened(self, now)
 
     def _rejected(self, message: ClientSession, now: float) -> None:
         reason = message.metadata.get("error_string", "no reason given")
@@ -250,6 +272,7 @@ class Session:
             )
         else:
             error = SessionLost(f"{self.who} refused the session: {reason}", reason="rejected")
+        self.final = error
         self._end(error, now)
 
     @property
@@ -273,7 +296,10 @@ class Session:
         elif isinstance(error, AuthError):
             self._end(AuthError(f"{self.who} refused us: {error}"), now)
         else:
-            self._end(SessionLost(f"the connection to {self.who} broke: {error}", reason="reset"), now)
+            # The MDS keeps the session for whoever resumes it, and until then lets no other take its place.
+            broke = f"the connection to {self.who} broke: {error}; this client cannot resume it: connect a new one"
+            self.final = SessionLost(broke, reason="reset")
+            self._end(self.final, now)
 
     def replaced(self, now: float) -> None:
         """The MDSMap names another daemon for this rank."""

@@ -19,7 +19,7 @@ from cephwire.control import AuthMethod, ConMode
 from cephwire.entity import AddrType, EntityAddr, EntityType, addresses
 from cephwire.frames import MessageHeader
 from cephwire.map_messages import MFsMapUser, MMdsMap, MMonMap, MOsdMap
-from cephwire.mon_messages import MAuth, MAuthReply, MonSubscribe, PaxosHeader, Subscription
+from cephwire.mon_messages import MAuth, MAuthReply, MConfig, MonSubscribe, PaxosHeader, Subscription
 
 __all__ = ["MonClient", "MonHost", "MonTimers"]
 
@@ -53,6 +53,9 @@ class MonHost(Protocol):
     def fs_map_received(self, message: MFsMapUser, now: float) -> None: ...
 
     def mds_map_received(self, message: MMdsMap, now: float) -> None: ...
+
+    def config_received(self, values: dict[str, str], now: float) -> None:
+        """Options that the cluster's administrator has set for clients."""
 
     def osd_map_received(self, message: MOsdMap, now: float) -> None: ...
 
@@ -213,6 +216,8 @@ class MonClient:
             case MMonMap():
                 self.monmap = message.monmap
                 self._seen("monmap", message.monmap.epoch)
+            case MConfig():
+                self._host.config_received(message.config, now)
             case MFsMapUser():
                 self._seen("fsmap.user", message.epoch)
                 self._host.fs_map_received(message, now)

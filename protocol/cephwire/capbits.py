@@ -165,7 +165,7 @@ _CAP_STRING: Final = re.compile(r"(p?)((?:[ALXF][a-z]+)*)")
 
 
 def cap_string(bits: int) -> str:
-    """The short form Ceph prints: ``pAsLsXsFsc``, ``-`` for none (ceph: src/common, ``ccap_string``).
+    """The short form Ceph prints: ``pAsLsXsFsc``, ``-`` for none (ceph: src/mds/mdstypes.h, ``ccap_string``).
 
     Bits nobody has named, which Ceph leaves out, follow as a number: ``pAs+0x2``.
     """

@@ -89,8 +89,8 @@ class ClientCapsFlag(IntFlag):
 class CapPeer(msgspec.Struct, frozen=True, gc=False):
     """The other end of a cap that migrates between ranks.
 
-    In an EXPORT it is the cap that the importing rank makes, in an IMPORT the exporter's old one; all zero where that is
-    unknown.
+    In an EXPORT it is the cap that the importing rank makes, in an IMPORT the exporter's old one; all zero where
+    that is unknown.
     """
 
     cap_id: int

@@ -106,7 +106,7 @@ QUOTA: Final = Versioned(1, Record(Quota, Struct("max_bytes" / Int64sl, "max_fil
 """``quota_info_t`` (ceph: src/mds/mdstypes.h)."""
 
 XATTRS: Final = Map(Text, Blob)
-"""Extended attributes, in the order of their names (ceph: src/mds/mdstypes.h, ``CInode::encode_xattrs``)."""
+"""Extended attributes, in the order of their names (ceph: src/messages/MClientReply.h, ``InodeStat::xattrbl``)."""
 
 
 class XattrBlob(msgspec.Struct, frozen=True, gc=False):
@@ -135,7 +135,7 @@ class IssuedCap(msgspec.Struct, frozen=True, gc=False):
     realm: int
     """Inode number of the snap realm."""
     flags: int
-    """`CapFlag`: whether this rank is the inode's authority."""
+    """`cephwire.caps.CapFlag`."""
 
 
 ISSUED_CAP: Final = Record(
@@ -188,7 +188,7 @@ class OptMetadata(msgspec.Struct, frozen=True, gc=False):
 CHARMAP: Final = Versioned(
     1, Record(Charmap, Struct("casesensitive" / Int8ul, "normalization" / Text, "encoding" / Text))
 )
-"""``charmap_md_t`` (ceph: src/mds/mdstypes.h)."""
+"""ceph: src/mds/mdstypes.h, ``charmap_md_t``; Tentacle."""
 
 UNKNOWN_VERSIONED: Final = Record(UnknownVersioned, Struct("struct_version" / Int8ul, "compat" / Int8ul, "body" / Blob))
 
@@ -196,7 +196,7 @@ OPTMETADATA: Final = Versioned(
     1,
     Counted(Record(OptMetadata, Struct("kind" / Int64ul, "value" / Switch("kind", {1: CHARMAP}, UNKNOWN_VERSIONED)))),
 )
-"""``optmetadata_multiton`` (ceph: src/mds/mdstypes.h)."""
+"""ceph: src/mds/mdstypes.h, ``optmetadata_multiton``; Tentacle."""
 
 
 class InodeStat(msgspec.Struct, frozen=True, gc=False):

@@ -101,7 +101,7 @@ class MOsdMap(msgspec.Struct, frozen=True, gc=False):
     newest_map: int = 0
     """Newest epoch the sender has; more follow if this message stops short of it; version 2."""
     gap_removed_snaps: dict[int, tuple[SnapInterval, ...]] = {}
-    """Snapshots removed in epochs before the first sent, by pool; version 4."""
+    """Snapshots removed in epochs before the first sent, by pool; only seen empty; version 4."""
 
 
 OSD_MAP: Final = Message[MOsdMap](

@@ -162,7 +162,7 @@ class MAuth(msgspec.Struct, frozen=True, gc=False):
 
     paxos: PaxosHeader
     protocol: int
-    """Method: none 1, cephx 2; 0 to learn which are allowed."""
+    """Method: none 1, cephx 2; 0 at first, with the methods the client knows in the payload."""
     auth_payload: bytes
     """Laid out by the method."""
     monmap_epoch: int = 0

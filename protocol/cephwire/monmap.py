@@ -110,9 +110,9 @@ class MonMap(msgspec.Struct, frozen=True, gc=False):
     auth_epoch: int = 0
     """Moves when all rotating service keys are wiped; version 10."""
     auth_service_cipher: int = 0
-    """A `CryptoKey` type: of the keys services seal tickets with; version 10."""
+    """`cephwire.keys.CryptoType` of the keys services seal tickets with; version 10."""
     auth_allowed_ciphers: tuple[int, ...] = ()
-    """Types of key an entity may have; version 10."""
+    """Types of keys an entity may have; version 10."""
     auth_preferred_cipher: int = 0
     """Type of newly made keys; version 10."""
 

@@ -1,4 +1,7 @@
-"""CLIENT_REQUEST: an operation on names or inodes that a client asks an MDS for. Ops and arguments have modules of their own."""
+"""CLIENT_REQUEST: an operation on names or inodes that a client asks an MDS for.
+
+Its ops are in `cephwire.requestop`, their arguments in `cephwire.requestargs`.
+"""
 
 from __future__ import annotations
 
@@ -135,7 +138,7 @@ class ClientRequest(msgspec.Struct, frozen=True, gc=False):
     ino: int
     """Inode number to use for a create that is replayed or asynchronous; else 0."""
     args: RequestArgs
-    """By ``op``; bytes for an op that has none."""
+    """By ``op``."""
     path: FilePath
     path2: FilePath
     releases: tuple[RequestRelease, ...]

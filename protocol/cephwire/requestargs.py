@@ -19,6 +19,7 @@ from cephwire.schema import (
     Int32sl,
     Int32ul,
     Int64ul,
+    Pass,
     Record,
     Rest,
     Struct,
@@ -229,10 +230,24 @@ RequestArgs: TypeAlias = (
     | LookupInoArgs
     | BlockDiffArgs
     | bytes
+    | None
 )
-"""The arguments of any op; bytes where it has none."""
+"""The arguments of any op: None where it has none, all 56 bytes where it is unknown."""
 
 ARGS_SIZE: Final = 56
+
+_NO_ARGS: Final = (
+    RequestOp.LOOKUPHASH,
+    RequestOp.GETVXATTR,
+    RequestOp.RMXATTR,
+    RequestOp.LINK,
+    RequestOp.UNLINK,
+    RequestOp.RENAME,
+    RequestOp.RMDIR,
+    RequestOp.SYMLINK,
+    RequestOp.RMSNAP,
+    RequestOp.RENAMESNAP,
+)
 
 _GETATTR: Final = Record(GetattrArgs, Struct("mask" / Int32ul))
 _READDIR: Final = (
@@ -274,6 +289,7 @@ REQUEST_ARGS: Final = FixedSize(
     Switch(
         "op",
         {
+            **dict.fromkeys(_NO_ARGS, Pass),
             RequestOp.LOOKUP: _GETATTR,
             RequestOp.GETATTR: _GETATTR,
             RequestOp.LOOKUPPARENT: _GETATTR,

@@ -37,10 +37,9 @@ def main() -> int:
         return 1
     began = time.monotonic()
     with LiveCluster(release) as cluster:
-        _say(
-            f"A cluster of {cluster.version} came up in {time.monotonic() - began:.1f} s: a monitor, an OSD in memory,"
-        )
-        _say(f"and MDS daemons {', '.join(cluster.mds_names)}, of which {cluster.holder()} is active.")
+        _say(cluster.version)
+        _say(f"Up in {time.monotonic() - began:.1f} s: a monitor, an OSD in memory, and MDS daemons")
+        _say(f"{', '.join(cluster.mds_names)}, of which {cluster.holder()} is active.")
         with LibcephfsPeer(cluster) as other:
             other.mkdir("/demo")
             other.write_file("/demo/hello", b"written by libcephfs\n")

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from functools import lru_cache
+from functools import cache
 from typing import Any
+
+import pytest
 
 from cephcaps.auth.authenticator import Authenticator
 from cephcaps.auth.cephx import CephxAuthorizer, CephxLogin, Tickets
 from cephcaps.auth.crypto import CryptoKey
 from cephcaps.auth.none import NoneAuth
 from cephcaps.messenger.connection import Connection, Instance
+from cephwire.cephx import TicketList
 from cephwire.control import ConMode
 from cephwire.entity import AddrType, EntityAddr, EntityName, EntityType
 from cephwire.frames import MessageHeader
@@ -25,6 +28,8 @@ MON_ADDR = EntityAddr.make(AddrType.MSGR2, "192.0.2.1", 3300)
 MDS_ADDR = EntityAddr.make(AddrType.MSGR2, "192.0.2.2", 6800, 1234567)
 COOKIE = 0x600DC00C1E
 NONCE = 99
+GLOBAL_ID = 4100
+"""What `KeyServer` gives its first client."""
 
 
 @dataclass
@@ -67,21 +72,25 @@ def tickets_for(key: CryptoKey | None, seed: str = "client") -> Tickets:
     return Tickets(ADMIN, key, entropy(seed))
 
 
-def mon_pair(mode: ConMode = ConMode.CRC, type: CryptoType | None = CryptoType.AES, **more: Any) -> Pair:
+def mon_pair(mode: ConMode = ConMode.CRC, type: CryptoType | None = CryptoType.AES) -> Pair:
     """To a monitor; ``type`` is that of all keys, None for method none."""
     keys = KeyServer(entropy("cluster"), type or CryptoType.AES)
-    tickets = more.get("tickets") or tickets_for(keys.add(str(ADMIN)) if type else None)
+    tickets = tickets_for(keys.add(str(ADMIN)) if type else None)
     authenticator: Authenticator = CephxLogin(tickets) if tickets.key else NoneAuth(tickets, to_mon=True)
     login: Login = MonLogin(keys) if type else NoLogin(to_mon=True)
     return _pair(EntityType.MON, MON_ADDR, authenticator, login, mode, tickets, keys, 0)
 
 
 def mds_pair(mode: ConMode = ConMode.CRC, type: CryptoType | None = CryptoType.AES) -> Pair:
-    """To an MDS, with the tickets a monitor gave just before."""
-    mon = mon_pair(mode, type).meet()
-    tickets, keys = mon.tickets, mon.keys
+    """To an MDS, with tickets in hand."""
+    keys = KeyServer(entropy("cluster"), type or CryptoType.AES)
+    tickets = tickets_for(keys.add(str(ADMIN)) if type else None)
+    tickets.global_id = GLOBAL_ID
     authenticator: Authenticator = NoneAuth(tickets, to_mon=False)
     if tickets.key:
+        tickets.take(TicketList((keys.ticket(EntityType.AUTH, GLOBAL_ID, tickets.key, None),)), tickets.key, 0.0)
+        session_key = tickets.held[EntityType.AUTH].session_key
+        tickets.take(keys.tickets(EntityType.MDS, GLOBAL_ID, session_key), session_key, 0.0)
         authenticator = CephxAuthorizer(tickets, EntityType.MDS, tickets.held[EntityType.MDS])
     login: Login = ServiceLogin(keys) if type else NoLogin(to_mon=False)
     return _pair(EntityType.MDS, MDS_ADDR, authenticator, login, mode, tickets, keys, COOKIE)
@@ -105,13 +114,16 @@ def _pair(
 PAIRS = {EntityType.MON: mon_pair, EntityType.MDS: mds_pair}
 HANDSHAKES = [(kind, mode, type) for kind in PAIRS for mode in ConMode for type in (CryptoType.AES, CryptoType.AES256K)]
 """Every handshake cephx has, as arguments of `fresh` and `recorded`."""
+each_handshake = pytest.mark.parametrize(
+    ("kind", "mode", "type"), HANDSHAKES, ids=[f"{k.name}-{m.name}-{t.name}" for k, m, t in HANDSHAKES]
+)
 
 
 def fresh(kind: EntityType, mode: ConMode, type: CryptoType) -> Pair:
     return PAIRS[kind](mode, type)
 
 
-@lru_cache(maxsize=None)
+@cache
 def recorded(kind: EntityType, mode: ConMode, type: CryptoType) -> bytes:
     """All a daemon says to `fresh`'s client until the connection is made, and two messages."""
     pair = fresh(kind, mode, type).meet()

@@ -1,4 +1,4 @@
-"""A cluster's side of cephx: keys, tickets and what monitors and services check. For tests; see `tests.session.peers`."""
+"""A cluster's side of cephx: keys, tickets, and what monitors and services check of them. Goes with `peers`."""
 
 from __future__ import annotations
 

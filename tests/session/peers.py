@@ -7,8 +7,6 @@ import hmac
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Protocol
 
-from cephwire.messages import BY_CLASS, BY_NUMBER
-
 from cephcaps.auth.authenticator import Secrets
 from cephcaps.auth.crypto import Entropy
 from cephcaps.messenger.connection import Connection
@@ -47,6 +45,7 @@ from cephwire.frames import (
     Priority,
     Tag,
 )
+from cephwire.messages import BY_CLASS, BY_NUMBER
 
 BANNER_SIZE = 26
 CLIENT_ADDR = EntityAddr.make(AddrType.MSGR2, "192.0.2.7", 50000)
@@ -218,8 +217,7 @@ class Peer:
         secrets = self.login.secrets
         received, self.reader.transcript = bytes(self.reader.transcript or b""), None
         self._client_signature = sign(secrets, bytes(self.sent))
-        if mode == ConMode.SECURE:
-            assert secrets.connection_secret is not None
+        if mode == ConMode.SECURE and secrets.connection_secret is not None:
             stream = SecureStream(secrets.connection_secret, "server")
             self.reader.encrypt(stream)
             self.writer.encrypt(stream)

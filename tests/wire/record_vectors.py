@@ -31,20 +31,7 @@ TYPES = {*range(22, 30), *range(0x310, 0x315)}
 LONGEST = 9000
 """Bytes; longer messages only repeat themselves."""
 
-TELLING = {
-    "op",
-    "action",
-    "type",
-    "result",
-    "flags",
-    "dirty",
-    "safe",
-    "head_version",
-    "mask",
-    "kind",
-    "snapid",
-    "lease",
-}
+TELLING = {"op", "action", "type", "result", "flags", "dirty", "safe", "head_version", "mask", "kind", "snapid", "frag"}
 """Fields whose every value is worth a message; of others, whether they say anything."""
 
 

@@ -1,0 +1,172 @@
+"""Options that every command takes, before its name or after, spelled as Ceph's own tools spell them."""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+if TYPE_CHECKING:
+    from cephcaps.client import Client
+
+__all__ = ["AbsolutePath", "CephCommand", "CephGroup", "Settings", "global_options"]
+
+C = TypeVar("C", bound=Callable[..., Any])
+
+FORMATS = ("plain", "json", "json-pretty")
+CONTEXT = {"help_option_names": ["-h", "--help"], "token_normalize_func": lambda token: token.replace("_", "-")}
+SEE_ALL = "Options that say which cluster and who to be there: cephcaps --help"
+
+
+class Settings:
+    """What the command line says beside the command.
+
+    Attributes:
+        given: arguments for `cephcaps.connect`, those given only.
+        format: one of ``FORMATS``.
+    """
+
+    def __init__(self) -> None:
+        self.given: dict[str, Any] = {}
+        self.format = "plain"
+        self._options: dict[str, str] = {}
+        self._verbosity = 0
+
+    @property
+    def pretty(self) -> bool:
+        """Whether JSON is indented."""
+        return self.format == "json-pretty"
+
+    def take(self, name: str, value: Any) -> None:
+        """Note one option; the last of several counts."""
+        match name:
+            case "format":
+                self.format = value
+            case "verbose":
+                self._verbosity += value
+            case "entity_id":
+                self.given["name"] = f"client.{value}"
+            case _:
+                self.given[name] = value
+
+    def take_option(self, name: str, value: str) -> None:
+        """Note one option of ceph.conf."""
+        self._options[name] = value
+        self.given["options"] = self._options
+
+    def connect(self) -> Client:
+        """A client to be entered; from now on the library's log goes to stderr, if it was asked for."""
+        from cephcaps.client import connect
+
+        if self._verbosity:
+            handler = logging.StreamHandler()
+            handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+            library = logging.getLogger("cephcaps")
+            library.addHandler(handler)
+            library.setLevel(logging.INFO if self._verbosity == 1 else logging.DEBUG)
+        return connect(**self.given)
+
+
+class Seconds(click.ParamType):
+    """A time above zero."""
+
+    name = "seconds"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        try:
+            seconds = float(value)
+        except ValueError:
+            seconds = math.nan
+        if not 0 < seconds < math.inf:
+            self.fail(f"{value!r} is no number of seconds above 0", param, ctx)
+        return seconds
+
+
+class AbsolutePath(click.ParamType):
+    """A path in the file system."""
+
+    name = "path"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        path = str(value)
+        if not path.startswith("/"):
+            self.fail(f"{path!r} is relative: paths begin at the root of the mount, with /", param, ctx)
+        return path
+
+
+def global_options(*, hidden: bool = True) -> Callable[[C], C]:
+    """Decorates a command with the options every one takes, out of sight in its own help where ``hidden``."""
+
+    def note(ctx: click.Context, param: click.Parameter, value: Any) -> None:
+        if value is not None:
+            ctx.ensure_object(Settings).take(param.name or "", value)
+
+    def option(*names: str, **how: Any) -> Callable[[C], C]:
+        return click.option(*names, callback=note, expose_value=False, hidden=hidden, **how)
+
+    options = (
+        option("conf", "-c", "--conf", metavar="CONF", help="ceph.conf to read."),
+        option("cluster", "--cluster", metavar="NAME", help="What $cluster stands for when it is searched; ceph."),
+        option("entity_id", "--id", "--user", metavar="ID", help="Who to be: client.ID."),
+        option("name", "-n", "--name", metavar="TYPE.ID", help="Who to be; client.admin."),
+        option("keyring", "-k", "--keyring", metavar="KEYRING", help="Keyring to read."),
+        option("mon_host", "-m", "--mon-host", metavar="HOSTS", help="Where the monitors are."),
+        option("fs", "--fs", metavar="NAME", help="The file system; the cluster's default one."),
+        option("ms_mode", "--ms-mode", metavar="MODE", help="secure, crc, prefer-secure or prefer-crc."),
+        option("timeout", "--connect-timeout", type=Seconds(), metavar="S", help="Until the file system is reached."),
+        option("request_timeout", "--timeout", type=Seconds(), metavar="S", help="For each request after that."),
+        option("format", "-f", "--format", type=click.Choice(FORMATS), help="How results look."),
+        option("verbose", "-v", "--verbose", count=True, default=None, help="Log to stderr; -vv for more."),
+    )
+
+    def decorate(command: C) -> C:
+        for add in reversed(options):
+            command = add(command)
+        return command
+
+    return decorate
+
+
+class CephCommand(click.Command):
+    """A command that also takes the options of ceph.conf that cephcaps knows, such as ``--client-mountpoint /a``."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        kwargs["context_settings"] = CONTEXT
+        kwargs.setdefault("epilog", SEE_ALL)
+        super().__init__(*args, **kwargs)
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        try:
+            return super().parse_args(ctx, list(args))
+        except click.NoSuchOption:
+            # They are looked at only now, because few need them and everybody would wait for their module.
+            self.params += _conf_options(self.params)
+            return super().parse_args(ctx, args)
+
+
+class CephGroup(CephCommand, click.Group):
+    """A group of such commands, and one itself."""
+
+    command_class = CephCommand
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, epilog=None, no_args_is_help=False, **kwargs)
+
+
+def _conf_options(taken: list[click.Parameter]) -> list[click.Parameter]:
+    """The options of ceph.conf, but for those whose words are ``taken``."""
+    from cephcaps.config import OPTIONS
+
+    def note(ctx: click.Context, param: click.Parameter, value: str | None) -> None:
+        if value is not None:
+            ctx.ensure_object(Settings).take_option(param.name or "", value)
+
+    words = {word for param in taken for word in param.opts}
+    return [
+        click.Option([name, word], callback=note, expose_value=False, hidden=True)
+        for name in OPTIONS
+        if (word := f"--{name.replace('_', '-')}") not in words
+    ]
