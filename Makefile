@@ -73,5 +73,5 @@ fuzz: setup  ## The property tests with 20,000 examples each
 	$(PYTHON) -m pytest $(PURE) --hypothesis-profile=fuzz
 
 clean:  ## Remove .venv, caches and builds; Ceph's packages and the Tentacle folder stay
-	rm -rf .venv .hypothesis .mypy_cache .pytest_cache .ruff_cache build dist
+	rm -rf .venv .hypothesis .mypy_cache .pytest_cache .ruff_cache .benchmarks build dist
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

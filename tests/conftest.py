@@ -11,7 +11,7 @@ from hypothesis import settings
 NO_SKIP = os.environ.get("CEPHCAPS_NO_SKIP") == "1"
 
 # No deadline: the time of one example says nothing on a busy machine. `make check` chooses quick, `make fuzz` fuzz.
-settings.register_profile("cephcaps", deadline=None)
+settings.register_profile("cephcaps", deadline=None, max_examples=25)
 settings.register_profile("quick", deadline=None, max_examples=15)
 settings.register_profile("fuzz", deadline=None, max_examples=20_000)
 settings.load_profile("cephcaps")

@@ -23,7 +23,10 @@ WIDEST = 120
 @global_options()
 @click.pass_obj
 def explain(settings: Settings, caps: str) -> None:
-    """Say what CAPS allow: pAsLsXsFscr, 0xd55 or 3413; - is none."""
+    """Say what capability bits allow.
+
+    CAPS are written as Ceph prints them, pAsLsXsFscr, or as a number, 0xd55 or 3413; - is none.
+    """
     try:
         bits = parse_caps(caps)
     except ValueError as error:

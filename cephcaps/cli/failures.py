@@ -51,7 +51,7 @@ _REMEDIES = {
 """What to do where an MDS gave only a number."""
 
 
-def exit_code(error: BaseException) -> int:
+def exit_code(error: Exception) -> int:
     """The errno ``error`` stands for."""
     code = getattr(error, "errno", None)
     if isinstance(code, int) and 0 < code < BUG:
@@ -59,34 +59,50 @@ def exit_code(error: BaseException) -> int:
     return next((code for kind, code in _CODES if isinstance(error, kind)), BUG)
 
 
-def complain(error: BaseException, by: str = "the MDS") -> None:
+def complain(error: Exception, by: str | None = None) -> None:
     """Say on stderr what went wrong.
 
     Args:
-        by: the daemon that refused, where ``error`` does not name it.
+        by: the daemon we were talking to, None if the file system was not reached yet.
     """
-    if os.environ.get("CEPHCAPS_DEBUG") == "1":
-        traceback.print_exception(error)
     from cephcaps.config.show import without_keys
 
+    if os.environ.get("CEPHCAPS_DEBUG") == "1":
+        traceback.print_exception(error)
     line = re.sub(r"\s*\n\s*", " ", without_keys(_message(error, by)))
     click.echo(f"cephcaps: {escaped(line)}", err=True)
 
 
-def _message(error: BaseException, by: str) -> str:
+def _message(error: Exception, by: str | None) -> str:
     match error:
         case click.UsageError():
-            command = error.ctx.command_path if error.ctx is not None else "cephcaps"
-            return f"{error.format_message().rstrip('.')}; see `{command} --help`"
+            return _usage(error)
         case click.ClickException():
             return error.format_message()
+        case MdsError(filename=str(path)) if by is None:
+            return f"{escaped(path)}: {error.strerror}, says the MDS of what is to be mounted; check client_mountpoint"
+        case MdsError(filename=str(path)):
+            remedy = _REMEDIES.get(error.errno or 0)
+            return f"{escaped(path)}: {error.strerror}, says {by}" + (f"; {remedy}" if remedy else "")
         case MdsError():
-            remedy = _REMEDIES.get(error.errno or 0) if error.filename else None
-            where = f"{escaped(error.filename)}: " if error.filename else ""
-            return f"{where}{error.strerror}" + (f", says {by}; {remedy}" if remedy else "")
+            return str(error.strerror)
+        case RequestTimeout():
+            return (
+                f"{error}; `ceph fs status` shows the MDSs, --{'connect-' if by is None else ''}timeout is our patience"
+            )
         case CephError():
             return str(error)
+        case OSError(filename=str(path)):
+            return f"{path}: {error.strerror}"
         case OSError():
-            return f"{error.filename}: {error.strerror}" if error.filename else str(error)
+            return str(error)
         case _:
             return f"{type(error).__name__}: {error}; this is a bug, CEPHCAPS_DEBUG=1 shows where"
+
+
+def _usage(error: click.UsageError) -> str:
+    command = error.ctx.command_path if error.ctx is not None else "cephcaps"
+    words = os.environ.get("CEPH_ARGS")
+    return f"{error.format_message().rstrip('.')}; see `{command} --help`" + (
+        f" (CEPH_ARGS is {words})" if words else ""
+    )

@@ -18,8 +18,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 import click
 
 from cephcaps.cli.failures import complain, exit_code
-from cephcaps.cli.options import AbsolutePath, CephCommand, Settings, global_options
-from cephcaps.cli.output import emit, emit_json, iso_time, name_facts, shown_name
+from cephcaps.cli.options import CephCommand, Settings, absolute_path, global_options
+from cephcaps.cli.output import as_bytes, emit, emit_json, iso_time, name_facts, shown_name
 from cephcaps.cli.running import run
 from cephcaps.errors import CephError
 
@@ -52,22 +52,24 @@ class Found(NamedTuple):
 
 
 @click.command(cls=CephCommand)
-@click.argument("paths", metavar="PATH...", nargs=-1, required=True, type=AbsolutePath())
+@click.argument("paths", metavar="PATH...", nargs=-1, required=True, type=absolute_path)
 @click.option("-L", "--dereference", is_flag=True, help="Follow a symlink instead of showing it.")
 @global_options()
 @click.pass_obj
 def stat(settings: Settings, paths: tuple[str, ...], dereference: bool) -> int:
-    r"""Show what the MDS says of each PATH, and the caps it granted with that.
+    r"""Show attributes, and the caps the MDS gave.
 
-    A PATH that fails does not keep the others from being shown; the exit code is that of the first. JSON is one object
-    for one PATH, a list of objects for several. Times in it are UTC. A path that is not UTF-8 has its odd bytes as \xff
-    there, and is repeated in hex as path_hex.
+    What another client has changed and not yet told is asked for. A PATH that fails does not keep the others from being
+    shown; the exit code is that of the first that did.
+
+    JSON is one object for one PATH and a list of objects for several, with times in UTC. A path that is not UTF-8 has
+    its odd bytes as \xff there, and is repeated in hex as path_hex.
     """
 
     async def ask(client: Client, path: str) -> Found:
         return await _found(client, path, path, await client.stat(path, follow_symlinks=dereference))
 
-    found, code = run(_each(settings, paths, ask))
+    found, code = run(_each, settings, paths, ask)
     if settings.format == "plain":
         emit("".join(_block(one) for one in found))
     elif len(paths) > 1:
@@ -78,22 +80,24 @@ def stat(settings: Settings, paths: tuple[str, ...], dereference: bool) -> int:
 
 
 @click.command(cls=CephCommand)
-@click.argument("path", metavar="[PATH]", default="/", type=AbsolutePath())
+@click.argument("path", metavar="[PATH]", default="/", type=absolute_path)
 @click.option("-l", "long", is_flag=True, help="Show mode, links, owner, size and modification time as well.")
 @global_options()
 @click.pass_obj
 def ls(settings: Settings, path: str, long: bool) -> int:
-    r"""List the directory PATH, / if not given, by name and with its dot files.
+    r"""List a directory, / if not given.
 
-    Attributes are those the MDS knew when it was asked; for what another client has changed and not yet told, use stat.
+    Names are sorted by their bytes; dot files are listed too. Attributes are those the MDS knew when it was asked: for
+    what another client has changed and not yet told, use stat.
+
     JSON is a list of objects. A name that is not UTF-8 has its odd bytes as \xff there, and is repeated in hex as
     name_hex.
     """
     if settings.format == "plain" and not long:
-        names, code = run(_each(settings, [path], _names))
+        names, code = run(_each, settings, [path], _names)
         emit("".join(f"{shown_name(name)}\n" for listed in names for name in listed))
         return code
-    entries, code = run(_each(settings, [path], _entries))
+    entries, code = run(_each, settings, [path], _entries)
     for listed in entries:
         if settings.format == "plain":
             emit(_long(listed))
@@ -133,7 +137,7 @@ async def _found(client: Client, name: str, path: str, inode: Stat) -> Found:
 async def _names(client: Client, path: str) -> list[str]:
     """The names in ``path``, or itself where it is no directory."""
     try:
-        return sorted(await client.listdir(path), key=os.fsencode)
+        return sorted(await client.listdir(path), key=as_bytes)
     except NotADirectoryError:
         await client.stat(path, follow_symlinks=False)  # fails too where it is the path that is wrong
         return [path]
@@ -145,7 +149,7 @@ async def _entries(client: Client, path: str) -> list[Found]:
         entries = [entry async for entry in client.scandir(path)]
     except NotADirectoryError:
         return [await _found(client, path, path, await client.stat(path, follow_symlinks=False))]
-    entries.sort(key=lambda entry: os.fsencode(entry.name))
+    entries.sort(key=lambda entry: as_bytes(entry.name))
     return [await _found(client, entry.name, f"{path.rstrip('/')}/{entry.name}", entry.stat) for entry in entries]
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
+import os
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -12,7 +13,7 @@ import click
 if TYPE_CHECKING:
     from cephcaps.client import Client
 
-__all__ = ["AbsolutePath", "CephCommand", "CephGroup", "Settings", "global_options"]
+__all__ = ["CephCommand", "CephGroup", "Settings", "absolute_path", "global_options"]
 
 C = TypeVar("C", bound=Callable[..., Any])
 
@@ -70,31 +71,23 @@ class Settings:
         return connect(**self.given)
 
 
-class Seconds(click.ParamType):
-    """A time above zero."""
-
-    name = "seconds"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
-        try:
-            seconds = float(value)
-        except ValueError:
-            seconds = math.nan
-        if not 0 < seconds < math.inf:
-            self.fail(f"{value!r} is no number of seconds above 0", param, ctx)
-        return seconds
+def seconds(value: str) -> float:
+    """Type of an option: a time above zero."""
+    try:
+        number = float(value)
+    except ValueError:
+        number = math.nan
+    if not 0 < number < math.inf:
+        raise click.BadParameter(f"{value!r} is no number of seconds above 0")
+    return number
 
 
-class AbsolutePath(click.ParamType):
-    """A path in the file system."""
-
-    name = "path"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
-        path = str(value)
-        if not path.startswith("/"):
-            self.fail(f"{path!r} is relative: paths begin at the root of the mount, with /", param, ctx)
-        return path
+def absolute_path(value: str) -> str:
+    """Type of an argument: a path in the file system, its bytes as the library wants them."""
+    path = os.fsencode(value).decode("utf-8", "surrogateescape")
+    if not value.startswith("/"):
+        raise click.BadParameter(f"{value!r} is relative: paths begin at the root of the mount, with /")
+    return path
 
 
 def global_options(*, hidden: bool = True) -> Callable[[C], C]:
@@ -109,15 +102,15 @@ def global_options(*, hidden: bool = True) -> Callable[[C], C]:
 
     options = (
         option("conf", "-c", "--conf", metavar="CONF", help="ceph.conf to read."),
-        option("cluster", "--cluster", metavar="NAME", help="What $cluster stands for when it is searched; ceph."),
+        option("cluster", "--cluster", metavar="NAME", help="What $cluster stands for in paths; ceph."),
         option("entity_id", "--id", "--user", metavar="ID", help="Who to be: client.ID."),
         option("name", "-n", "--name", metavar="TYPE.ID", help="Who to be; client.admin."),
         option("keyring", "-k", "--keyring", metavar="KEYRING", help="Keyring to read."),
         option("mon_host", "-m", "--mon-host", metavar="HOSTS", help="Where the monitors are."),
         option("fs", "--fs", metavar="NAME", help="The file system; the cluster's default one."),
         option("ms_mode", "--ms-mode", metavar="MODE", help="secure, crc, prefer-secure or prefer-crc."),
-        option("timeout", "--connect-timeout", type=Seconds(), metavar="S", help="Until the file system is reached."),
-        option("request_timeout", "--timeout", type=Seconds(), metavar="S", help="For each request after that."),
+        option("timeout", "--connect-timeout", type=seconds, metavar="S", help="Until the file system is reached."),
+        option("request_timeout", "--timeout", type=seconds, metavar="S", help="For each request after that."),
         option("format", "-f", "--format", type=click.Choice(FORMATS), help="How results look."),
         option("verbose", "-v", "--verbose", count=True, default=None, help="Log to stderr; -vv for more."),
     )

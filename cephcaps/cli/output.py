@@ -4,35 +4,37 @@ from __future__ import annotations
 
 import errno
 import os
+import signal
 import sys
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from typing import Any
 
 import click
 
-__all__ = ["emit", "emit_json", "escaped", "iso_time", "name_facts", "shown_name"]
+__all__ = ["as_bytes", "emit", "emit_json", "escaped", "iso_time", "name_facts", "shown_name"]
 
 NSEC = 1_000_000_000
-SIGPIPE_EXIT = 141
-"""What a shell reports of a program that a broken pipe ended."""
 
 
 def emit(text: str) -> None:
-    """Write ``text``, its surrogates as the bytes they stand for.
+    """Write ``text``, names in it as the bytes they are.
 
     Raises:
-        OSError: stdout takes nothing, with "stdout" as its filename.
-        click.exceptions.Exit: nobody reads any more.
+        OSError: stdout takes nothing; "stdout" is its filename.
+        click.exceptions.Exit: nobody reads any more, or Ctrl-C came while nobody did.
     """
     if sys.stdout is None:  # closed by whoever started us
         raise OSError(errno.EBADF, os.strerror(errno.EBADF), "stdout")
     try:
         sys.stdout.flush()
-        sys.stdout.buffer.write(os.fsencode(text))
+        sys.stdout.buffer.write(as_bytes(text))
         sys.stdout.buffer.flush()
     except BrokenPipeError:
         _discard_rest()
-        raise click.exceptions.Exit(SIGPIPE_EXIT) from None
+        raise click.exceptions.Exit(128 + signal.SIGPIPE) from None
+    except KeyboardInterrupt:
+        _discard_rest()
+        raise click.exceptions.Exit(128 + signal.SIGINT) from None
     except OSError as error:
         _discard_rest()
         raise OSError(error.errno, error.strerror, "stdout") from None
@@ -46,10 +48,15 @@ def emit_json(facts: Any, *, pretty: bool) -> None:
 
 
 def _discard_rest() -> None:
-    """Let what is still buffered go nowhere: the interpreter would complain of it on its way out."""
+    """Let what is still buffered go nowhere, or the interpreter tries it again on its way out."""
     nowhere = os.open(os.devnull, os.O_WRONLY)
     os.dup2(nowhere, sys.stdout.fileno())
     os.close(nowhere)
+
+
+def as_bytes(name: str) -> bytes:
+    """The bytes that the library gives as ``name``, whatever this machine's locale."""
+    return name.encode("utf-8", "surrogateescape")
 
 
 def name_facts(key: str, name: str) -> dict[str, str]:
@@ -58,7 +65,7 @@ def name_facts(key: str, name: str) -> dict[str, str]:
     Bytes that are no UTF-8 appear there as ``\xff``, and all of the name's bytes in hex under ``key`` + "_hex"; a name
     without such bytes has no second key, and its backslashes are its own.
     """
-    raw = os.fsencode(name)
+    raw = as_bytes(name)
     text = raw.decode("utf-8", "backslashreplace")
     if text.encode() == raw:
         return {key: text}
@@ -89,7 +96,7 @@ def iso_time(ns: int, *, local: bool = False) -> str:
     """A time in nanoseconds since the epoch as ISO 8601, all nine places: in UTC, or in this machine's zone."""
     seconds, fraction = divmod(ns, NSEC)
     try:
-        moment = datetime.fromtimestamp(seconds, timezone.utc)
+        moment = datetime.fromtimestamp(seconds, UTC)
         text = (moment.astimezone() if local else moment).isoformat()
     except (ValueError, OverflowError, OSError):  # not in the years 1 to 9999
         return f"@{seconds}.{fraction:09}"

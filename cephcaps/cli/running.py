@@ -1,9 +1,9 @@
-"""Running a command's coroutine, such that whatever ends it closes its sessions first."""
+"""Running a command's coroutine, so that whatever ends it closes its sessions first."""
 
 from __future__ import annotations
 
 import signal
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from typing import Any, TypeVar
 
 import click
@@ -15,12 +15,12 @@ T = TypeVar("T")
 ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
-def run(main: Coroutine[Any, Any, T]) -> T:
-    """What ``main`` returns.
+def run(main: Callable[..., Coroutine[Any, Any, T]], *args: Any) -> T:
+    """What ``main(*args)`` returns.
 
     Raises:
-        click.exceptions.Exit: a signal cancelled it; the client that ``main`` had entered is closed. The code is the
-            one a shell reports of a program that the signal ended, such as 130 for Ctrl-C.
+        click.exceptions.Exit: a signal cancelled it, and the client it had entered is closed. The code is what a shell
+            reports of a program that the signal ended, such as 130 for Ctrl-C.
     """
     import asyncio
 
@@ -32,12 +32,12 @@ def run(main: Coroutine[Any, Any, T]) -> T:
 
         def end(number: int) -> None:
             caught.append(number)
-            task.cancel()  # a second time it cuts the closing short
+            task.cancel()  # a second time, this cuts the closing short
 
         for number in ENDING:
-            if signal.getsignal(number) is not signal.SIG_IGN:  # as nohup wants it
+            if signal.getsignal(number) is not signal.SIG_IGN:  # as under nohup
                 loop.add_signal_handler(number, end, number)
-        return await main
+        return await main(*args)
 
     try:
         return asyncio.run(watched())

@@ -212,8 +212,8 @@ def parse_caps(caps: str | int) -> int:
 
 
 def _checked(bits: int, text: str) -> int:
-    if bits < 0 or bits & ~_NAMED:
-        raise ValueError(
-            f"{text} has bits no capability has: {bits & ~_NAMED:#x}" if bits > 0 else f"{text} is negative"
-        )
+    if bits < 0:
+        raise ValueError(f"{text} is negative")
+    if unnamed := bits & ~_NAMED:
+        raise ValueError(f"{text} has bits no capability has: {unnamed:#x}")
     return bits

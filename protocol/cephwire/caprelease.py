@@ -9,7 +9,7 @@ import msgspec
 from cephwire.message import Message
 from cephwire.schema import Counted, Int32ul, Int64ul, Record, Since, Struct
 
-__all__ = ["CLIENT_CAPRELEASE", "CapItem", "ClientCapRelease"]
+__all__ = ["CAP_ITEM", "CLIENT_CAPRELEASE", "CapItem", "ClientCapRelease"]
 
 
 class CapItem(msgspec.Struct, frozen=True, gc=False):

@@ -29,6 +29,9 @@ from cephwire.schema import (
 )
 
 __all__ = [
+    "BODY_SIZE",
+    "CAP_BODY",
+    "CAP_PEER",
     "CLIENT_CAPS",
     "NOT_GIVEN",
     "CapBody",

@@ -1,7 +1,7 @@
 """An inode, a directory and a dentry lease as an MDS tells of them in a reply.
 
-These are the forms of sessions with the client feature REPLY_ENCODING (9), which Ceph has had since 14.2 and Linux
-since 5.2. Without it the same fields come with no version and no length, their number fixed by other feature bits.
+These are the forms of sessions with the client feature REPLY_ENCODING, which every Ceph since Nautilus has. Without it
+the same fields come with no version and no length, and connection feature bits say which of them are there.
 """
 
 from __future__ import annotations
@@ -36,10 +36,12 @@ __all__ = [
     "FILE_LAYOUT",
     "INLINE_NONE",
     "INODE_STAT",
+    "ISSUED_CAP",
     "LEASE_STAT",
     "NOSNAP",
     "QUOTA",
     "SNAPDIR",
+    "UNKNOWN_VERSIONED",
     "XATTRS",
     "XATTR_BLOB",
     "Charmap",

@@ -35,6 +35,7 @@ __all__ = [
     "CLIENT_REPLY",
     "CLIENT_REQUEST_FORWARD",
     "BlockDiffReply",
+    "BlockRange",
     "ClientReply",
     "ClientRequestForward",
     "CreatedInode",
@@ -84,8 +85,8 @@ CREATED_INODE: Final = Versioned(
         ),
     ),
 )
-"""``openc_response_t``, of sessions with the client feature DELEG_INO, which Ceph has had since 15.2 and Linux since
-5.7; before, a bare number (ceph: src/messages/MClientReply.h)."""
+"""``openc_response_t``, of sessions with the client feature DELEG_INO, which every Ceph since Octopus has; without it
+the created number comes bare (ceph: src/messages/MClientReply.h)."""
 
 
 class ReaddirFlag(IntFlag):
@@ -153,7 +154,7 @@ class BlockDiffReply(msgspec.Struct, frozen=True, gc=False):
     """FILE_BLOCKDIFF: where two versions of a file differ."""
 
     rval: int
-    """0 where this was the last part, 1 where more is to be asked for."""
+    """1 where more is to be asked for, 0 at the end."""
     scan_idx: int
     """Where to go on."""
     blocks: tuple[BlockRange, ...]

@@ -6,42 +6,20 @@ import contextlib
 import json
 import os
 import shutil
-import signal
 import socket
-import subprocess
-import tempfile
 import textwrap
-import time
 import uuid
 from pathlib import Path
 from typing import Any, NamedTuple, Self
 
-from .admin_socket import ask
-from .release import ENVIRONMENT, Release, find_release
+from .daemons import START_LIMIT, Daemons
+from .release import Release, find_release
 from .waiting import InThread, wait_until
 
 __all__ = ["LiveCluster", "MdsStatus"]
 
-START_LIMIT = 60.0
-"""Seconds a daemon may take to come up; two cores under load need some ten."""
-
 BIND_ATTEMPTS = 5
-
-LOG_WINDOW = 1 << 18
-"""Bytes of a log's end that are looked at."""
-LOG_WIDTH = 300
-"""Characters shown of a line."""
-QUESTIONS = (" asok_command: ", "from='admin socket'")
-"""In lines that only repeat what was asked here."""
-
-# Kills what the pid files name, if it still runs on this cluster's conf, once the test process is gone in any way.
-GUARDIAN = """
-cat >/dev/null
-for file in "$1"/run/*.pid; do
-  pid=$(cat "$file" 2>/dev/null) && grep -qaF -- "$2" "/proc/$pid/cmdline" 2>/dev/null && kill -9 "$pid"
-done
-[ -n "$3" ] || rm -rf -- "$1"
-"""
+"""Pairs of ports tried for the monitor."""
 
 CONF = """\
 [global]
@@ -102,7 +80,7 @@ class MdsStatus(NamedTuple):
     """Of the newest MDS map it has seen."""
 
 
-class LiveCluster:
+class LiveCluster(Daemons):
     """A cluster of one release, in a directory of its own; a context manager.
 
     Daemons are named as Ceph names them: ``mon.a``, ``osd.0``, ``mds.a``, ``mds.b`` ... All but one MDS begin as
@@ -133,16 +111,13 @@ class LiveCluster:
         extra: str = "",
         session_timeout: int | None = None,
     ) -> None:
-        self.release = find_release(release) if isinstance(release, str) else release
+        super().__init__(find_release(release) if isinstance(release, str) else release)
         self.mds_names = tuple(f"mds.{chr(ord('a') + i)}" for i in range(mds))
         self.fsid = str(uuid.uuid4())
         self.mon_host = ""
         self.aio = InThread(self)
         self._extra = textwrap.dedent(extra)
         self._session_timeout = session_timeout
-        self._daemons: dict[str, subprocess.Popen[bytes]] = {}
-        self._guardian: subprocess.Popen[bytes] | None = None
-        self._directory: Path | None = None
 
     def __enter__(self) -> Self:
         self.start()
@@ -154,26 +129,12 @@ class LiveCluster:
     # Where things are
 
     @property
-    def directory(self) -> Path:
-        assert self._directory is not None, "the cluster was not started"
-        return self._directory
-
-    @property
     def conf(self) -> Path:
         return self.directory / "client.conf"
 
     @property
     def keyring(self) -> Path:
         return self.directory / "keyring"
-
-    @property
-    def inner_conf(self) -> Path:
-        """The same conf for programs of the release itself, which may run in its chroot."""
-        return self.release.inside(self.directory / "ceph.conf")
-
-    @property
-    def version(self) -> str:
-        return self.release.version
 
     # Life
 
@@ -187,9 +148,8 @@ class LiveCluster:
         missing = self.release.missing()
         if missing:
             raise RuntimeError(missing)
-        self._directory = Path(tempfile.mkdtemp(prefix="cephcaps-", dir=self.release.scratch))
         try:
-            self._start_guardian()
+            self._make_directory()
             self._start_daemons()
         except BaseException as error:
             logs = self._logs() if isinstance(error, Exception) else ""
@@ -197,53 +157,6 @@ class LiveCluster:
             if logs:
                 raise RuntimeError(f"no {self.release.name} cluster came up: {error}\n{logs}") from error
             raise
-
-    def stop(self) -> None:
-        """Kill the daemons of this cluster and remove its directory."""
-        for name in list(self._daemons):
-            self.kill_daemon(name)
-        if self._directory is not None and not os.environ.get("CEPHCAPS_KEEP"):
-            shutil.rmtree(self._directory, ignore_errors=True)
-        if self._guardian is not None:
-            assert self._guardian.stdin is not None
-            self._guardian.stdin.close()
-            self._guardian.wait(timeout=10)
-            self._guardian = None
-
-    def start_daemon(self, name: str) -> None:
-        """Start a daemon, or one that was killed again; returns once it answers on its admin socket."""
-        assert name not in self._daemons, f"{name} runs already"
-        attempts = BIND_ATTEMPTS
-        while True:
-            self._launch(name)
-            try:
-                self._wait_for_answer(name)
-                return
-            except ChildProcessError:
-                attempts -= 1
-                # The monitor's port is free only while no outgoing connection of this machine happens to use it.
-                if not attempts or not self._could_not_bind(name):
-                    raise
-                time.sleep(1)
-
-    def kill_daemon(self, name: str, sig: int = signal.SIGKILL) -> None:
-        """End one daemon and wait until it is gone; SIGTERM lets it say goodbye to the monitor."""
-        daemon = self._daemons.pop(name)
-        with contextlib.suppress(ProcessLookupError):
-            daemon.send_signal(sig)
-            if sig != signal.SIGKILL:
-                daemon.send_signal(signal.SIGCONT)
-        try:
-            daemon.wait(timeout=10)
-        except subprocess.TimeoutExpired:
-            daemon.kill()
-            daemon.wait(timeout=10)
-
-    def freeze_daemon(self, name: str) -> None:
-        self._daemons[name].send_signal(signal.SIGSTOP)
-
-    def thaw_daemon(self, name: str) -> None:
-        self._daemons[name].send_signal(signal.SIGCONT)
 
     # Questions
 
@@ -261,14 +174,6 @@ class LiveCluster:
             return json.loads(answer)
         except ValueError:
             return answer
-
-    def asok(self, name: str) -> Path:
-        """The admin socket of a daemon; it keeps its name when the daemon restarts."""
-        return self.directory / "run" / f"{name}.asok"
-
-    def admin(self, name: str, command: str | dict[str, Any], *, timeout: float = 30.0) -> Any:
-        """Ask one daemon on its admin socket; see ``admin_socket.ask``."""
-        return ask(self.asok(name), command, timeout=timeout)
 
     def mds_statuses(self) -> list[MdsStatus]:
         """Every MDS daemon that answers."""
@@ -326,39 +231,11 @@ class LiveCluster:
             keyring.write(f"\n[{entity}]\n\tkey = {key}\n")
         return entity
 
-    def died(self) -> list[str]:
-        """Daemons that ended without being told to, each with how; an assertion that failed in an MDS shows here."""
-        return [f"{name} ended with {ended}" for name, d in self._daemons.items() if (ended := d.poll()) is not None]
-
-    def log_tail(self, name: str, lines: int = 40) -> str:
-        """The last lines a daemon or peer logged, without the questions asked here of its admin socket."""
-        try:
-            with (self.directory / "log" / f"{name}.log").open("rb") as log:
-                log.seek(max(0, log.seek(0, os.SEEK_END) - LOG_WINDOW))
-                seen = log.read().decode(errors="replace").splitlines()
-        except OSError as error:
-            return str(error)
-        return "\n".join([line[:LOG_WIDTH] for line in seen if line and not any(q in line for q in QUESTIONS)][-lines:])
-
-    def log_names(self) -> list[str]:
-        """What ``log_tail`` knows."""
-        return sorted(path.stem for path in (self.directory / "log").glob("*.log"))
-
     # How it comes up
 
-    def _start_guardian(self) -> None:
-        keep = os.environ.get("CEPHCAPS_KEEP", "")
-        self._guardian = subprocess.Popen(
-            ["sh", "-c", GUARDIAN, "guardian", str(self.directory), str(self.inner_conf), keep],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-            start_new_session=True,  # a Ctrl-C for pytest is not for it
-        )
-
     def _start_daemons(self) -> None:
-        for folder in ("run", "log", "data/mon.a", "data/osd.0", *(f"data/{name}" for name in self.mds_names)):
-            (self.directory / folder).mkdir(parents=True)
+        for name in ("mon.a", "osd.0", *self.mds_names):
+            (self.directory / "data" / name).mkdir(parents=True)
         self._make_keyring()
         self._start_monitor()
         osd_uuid = str(uuid.uuid4())
@@ -421,40 +298,6 @@ class LiveCluster:
 
     def _run(self, *argv: str | Path) -> None:
         self.release.run(argv[0], "-c", self.inner_conf, *argv[1:])
-
-    def _launch(self, name: str) -> None:
-        kind, _, daemon_id = name.partition(".")
-        with (self.directory / "log" / f"{name}.stderr.log").open("ab") as stderr:
-            self._daemons[name] = subprocess.Popen(
-                self.release.command(f"ceph-{kind}", "-f", "-i", daemon_id, "-c", self.inner_conf),
-                stdin=subprocess.DEVNULL,
-                stdout=stderr,
-                stderr=stderr,
-                env=ENVIRONMENT,
-                cwd=self.directory,
-                start_new_session=True,
-            )
-
-    def _wait_for_answer(self, name: str) -> None:
-        def answers() -> bool:
-            ended = self._daemons[name].poll()
-            if ended is not None:
-                del self._daemons[name]
-                raise ChildProcessError(f"{name} ended with {ended}: {self.log_tail(f'{name}.stderr', 10)}")
-            with contextlib.suppress(OSError):
-                if name.startswith("mon."):
-                    return self.admin(name, "mon_status", timeout=5.0)["state"] == "leader"
-                self.admin(name, "version", timeout=5.0)
-                return True
-            return False
-
-        wait_until(answers, f"{name} answers on its admin socket", within=START_LIMIT)
-
-    def _could_not_bind(self, name: str) -> bool:
-        return any("unable to bind" in self.log_tail(log) for log in (name, f"{name}.stderr"))
-
-    def _logs(self) -> str:
-        return "\n".join(f"--- {name}\n{self.log_tail(name, 15)}" for name in self.log_names())
 
 
 def _free_ports(count: int) -> list[int]:

@@ -88,7 +88,7 @@ def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestR
     if report.failed and HERE in item.path.parents:
         for running in _clusters(item):
             report.sections += [("daemon", died) for died in running.died()]
-            for name in running.log_names():
+            for name in running.log_names(since=report.start):
                 if name.startswith(("mon.", "mds.", "peer.")) and (tail := running.log_tail(name, LOG_LINES)):
                     report.sections.append((f"end of {name}.log", tail))
     return report

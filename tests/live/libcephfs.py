@@ -130,6 +130,7 @@ class LibcephfsPeer:
                 cwd=cluster.directory,
                 start_new_session=True,
             )
+        cluster.guard(self.log_name, self.pid)
         self._reader = threading.Thread(target=self._read, name=self.log_name, daemon=True)
         self._reader.start()
         try:

@@ -232,17 +232,19 @@ def test_a_cluster_without_standby_or_with_three_daemons(new_cluster: Callable[.
     assert three.mds_admin("status", rank=1)["whoami"] == 1
 
 
-def test_daemons_end_with_the_process_that_started_them(release: Release) -> None:
+def test_daemons_and_frozen_peers_end_with_the_process_that_started_them(release: Release) -> None:
     script = (
-        f"import sys, time; sys.path[:0] = {sys.path!r}; from {LiveCluster.__module__} import LiveCluster\n"
+        f"import sys, time; sys.path[:0] = {sys.path!r}\n"
+        f"from {LiveCluster.__module__} import LiveCluster; from {LibcephfsPeer.__module__} import LibcephfsPeer\n"
         f"cluster = LiveCluster({release.name!r}, mds=1); cluster.start()\n"
+        "peer = LibcephfsPeer(cluster); peer.freeze()\n"
         "print(cluster.directory, flush=True); time.sleep(60)"
     )
     with subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True) as other:
         directory = Path(other.stdout.readline().strip())
         pids = [int(file.read_text()) for file in (directory / "run").glob("*.pid")]
         other.kill()
-    assert len(pids) == 3
+    assert len(pids) == 4
     wait_until(lambda: not directory.exists() and not any(map(_runs, pids)), "daemons and directory gone")
 
 

@@ -31,7 +31,7 @@ TYPES = {*range(22, 30), *range(0x310, 0x315)}
 LONGEST = 9000
 """Bytes; longer messages only repeat themselves."""
 
-TELLING = {"op", "action", "type", "result", "flags", "dirty", "safe", "head_version", "mask", "kind", "snapid", "frag"}
+TELLING = {"op", "action", "type", "result", "flags", "dirty", "safe", "mask", "kind", "snapid", "frag", "data"}
 """Fields whose every value is worth a message; of others, whether they say anything."""
 
 
@@ -147,8 +147,8 @@ def sights(value: Any, path: str) -> Iterator[str]:
         yield f"{path}={type(value).__name__}"
         for name in value.__struct_fields__:
             field = getattr(value, name)
-            if name in TELLING and isinstance(field, int):
-                yield f"{path}.{name}={field}"
+            if name in TELLING and isinstance(field, int | bytes):
+                yield f"{path}.{name}={field!r}"
             yield from sights(field, f"{path}.{name}")
     elif isinstance(value, dict | tuple):
         yield f"{path} {'some' if value else 'none'}"

@@ -1,0 +1,452 @@
+"""The monitors' part of a client: hunting, subscriptions, tickets, signs of life, and when it gives up."""
+
+from __future__ import annotations
+
+import pytest
+
+from cephcaps.core import Close, Mount
+from cephcaps.errors import AuthError, ConfigError, ConnectionFailed
+from cephwire.cephx import CEPHX_REQUEST, RequestType
+from cephwire.codec import Codec
+from cephwire.control import AuthDone, AuthRequest, ClientIdent, ConMode, IdentMissingFeatures, Keepalive2
+from cephwire.entity import EntityAddr, EntityType
+from cephwire.mon_messages import MAuth, MAuthReply, MConfig, MonSubscribe, Subscription
+from tests.session import samples
+from tests.session.key_server import AUTH_VALIDITY, SERVICE_VALIDITY
+from tests.session.world import Daemon, Monitor, World, mon_addr, mounted
+
+HUNT_INTERVAL = 3.0
+PING_INTERVAL = 10.0
+PING_TIMEOUT = 30.0
+
+
+def connecting(world: World, seconds: float = 10.0) -> World:
+    """Let the client look for a monitor."""
+    world.core.tick(world.now)
+    world.run()
+    world.advance(seconds, until=lambda: world.core.monitors.ready)
+    return world
+
+
+def hanging_up(monitor: Daemon) -> None:
+    monitor.arrived = lambda peer: peer.answers.update({ClientIdent: lambda frame: None})
+
+
+def too_new(monitor: Daemon) -> None:
+    monitor.arrived = lambda peer: peer.answers.update({ClientIdent: lambda frame: IdentMissingFeatures(1 << 63)})
+
+
+def of_another_kind(monitor: Daemon) -> None:
+    monitor.arrived = lambda peer: setattr(peer, "kind", EntityType.MGR)
+
+
+def stuck(monitor: Daemon) -> None:
+    monitor.arrived = lambda peer: peer.answers.update({AuthRequest: lambda frame: ()})
+
+
+def in_mood(mood: str):  # type: ignore[no-untyped-def]
+    return lambda monitor: setattr(monitor, "mood", mood)
+
+
+# Hunting
+
+
+@pytest.mark.parametrize("good", [0, 1, 2])
+@pytest.mark.parametrize(
+    ("spoil", "why", "patience"),
+    [
+        (in_mood("dead"), "connection refused", 0.0),
+        (in_mood("silent"), "no answer while awaiting the peer's banner", HUNT_INTERVAL),
+        (in_mood("stranger"), "is no Ceph daemon: it began with b'220 mail", 0.0),
+        (hanging_up, "the peer closed it", 0.0),
+        (too_new, "requires features we lack: bits 63", 0.0),
+        (of_another_kind, "is no mon but of type 16", 0.0),
+        (stuck, "no answer while awaiting authentication", HUNT_INTERVAL),
+    ],
+    ids=["dead", "silent", "stranger", "hangs up", "too new", "another kind", "stuck"],
+)
+def test_a_monitor_that_is_of_no_use_is_followed_by_the_next(spoil, why: str, patience: float, good: int) -> None:  # type: ignore[no-untyped-def]
+    world = World(mons=3)
+    for monitor in world.mons:
+        if monitor is not world.mons[good]:
+            spoil(monitor)
+    start = world.now
+
+    connecting(world)
+
+    tries = len(world.dialled)
+    assert world.dialled[-1] == mon_addr(good)
+    assert len(set(world.dialled)) == tries, "each is tried once"
+    assert world.now == start + patience * (tries - 1)
+    assert all(why in lost["error"] for lost in world.happened("mon.lost"))
+    assert not world.core.monitors.errors
+
+
+def test_clients_spread_over_the_monitors() -> None:
+    world = World(mons=3)
+    first = set()
+    for _ in range(20):
+        world.dialled.clear()
+        connecting(world)
+        first.add(world.dialled[0])
+        world.core.monitors._drop()
+        world.core.monitors._queue = []
+        world.run()
+
+    assert first == {monitor.addr for monitor in world.mons}
+
+
+def test_rounds_through_dead_monitors_come_at_growing_intervals_and_go_on() -> None:
+    world = World(mons=2)
+    for monitor in world.mons:
+        monitor.mood = "dead"
+    rounds = []
+    world.core.tick(world.now)
+    world.run()
+
+    for _ in range(30):
+        before = len(world.dialled)
+        started = world.now
+        world.advance(60, until=lambda: len(world.dialled) >= before + 2)  # noqa: B023
+        rounds.append(world.now - started)
+    world.mons[1].mood = "well"
+    connecting(world, 16.0)
+
+    assert rounds[0] < 1
+    assert rounds == sorted(rounds)
+    assert rounds[-1] == 15.0
+    assert world.core.monitors.ready
+
+
+def test_a_mount_that_finds_no_monitor_says_what_each_one_did() -> None:
+    world = World(mons=3)
+    world.mons[0].mood, world.mons[1].mood, world.mons[2].mood = "dead", "silent", "stranger"
+
+    error = world.mount()
+
+    assert isinstance(error, ConnectionFailed)
+    assert str(error).startswith("no monitor let us in: ")
+    assert str(error).endswith("check mon_host and that a monitor runs there")
+    for monitor, why in zip(world.mons, ("connection refused", "no answer while", "is no Ceph daemon"), strict=True):
+        assert f"mon at {monitor.addr}: " in str(error)
+        assert why in str(error)
+
+
+def test_monitors_of_the_monmap_are_tried_that_nobody_named() -> None:
+    world = World(mons=1)
+    other = Monitor(world, mon_addr(7))
+    world.daemons[other.addr] = other
+    world.maps["monmap"] = 4, samples.monmap(4, other.addr)
+    world.mount()
+    world.mons[0].mood = "dead"
+
+    world.lose(world.mons[0])
+    world.advance(5.0, until=lambda: world.core.monitors.ready)
+
+    assert world.dialled[-1] == other.addr
+    assert world.core.monitors.ready
+
+
+def test_what_happens_to_a_connection_given_up_before_is_of_no_interest() -> None:
+    world = World()
+    world.mons[0].mood = "silent"
+    world.core.tick(world.now)
+    world.run()
+    given_up = world.core.monitors.connection
+    assert given_up is not None
+    world.advance(HUNT_INTERVAL)
+    world.mons[0].mood = "well"
+    connecting(world, 20.0)
+
+    world.core.disconnected(given_up, ConnectionFailed("late"), world.now)
+    world.run()
+
+    assert world.core.monitors.connection is not given_up
+    assert world.core.monitors.ready
+
+
+# Subscriptions
+
+
+def test_a_mount_subscribes_to_what_it_needs() -> None:
+    world = mounted()
+
+    asked = [message.what for message in world.mons[0].peer.got(MonSubscribe)]
+    assert {name: start for what in asked for name, (start, _) in items(what)} == {
+        "monmap": 0,
+        "config": 0,
+        "fsmap.user": 0,
+        "osdmap": 0,
+        "mdsmap.1": 0,
+    }
+    assert {message.hostname for message in world.mons[0].peer.got(MonSubscribe)} == {"here"}
+
+
+def items(what: dict[str, Subscription]) -> list[tuple[str, tuple[int, int]]]:
+    return [(name, (subscription.start, subscription.flags)) for name, subscription in what.items()]
+
+
+def test_after_a_loss_everything_is_subscribed_again_from_what_was_missed() -> None:
+    world = mounted(mons=2)
+    lost = next(monitor for monitor in world.mons if monitor.peers)
+    lost.mood = "dead"
+
+    world.lose(lost)
+    world.advance(5.0, until=lambda: world.core.monitors.ready)
+
+    [other] = [monitor for monitor in world.mons if monitor is not lost]
+    [again] = other.peer.got(MonSubscribe)
+    assert dict(items(again.what)) == {
+        "monmap": (4, 0),
+        "config": (0, 0),
+        "fsmap.user": (8, 0),
+        "osdmap": (0, 0),
+        "mdsmap.1": (6, 0),
+    }
+
+
+def test_maps_made_while_no_monitor_was_there_arrive_with_the_next_one() -> None:
+    world = mounted()
+    world.lose(world.mons[0])
+    world.map_ranks(epoch=9)
+
+    world.advance(5.0, until=lambda: world.core.monitors.ready)
+
+    assert world.core.mds.mdsmap is not None
+    assert world.core.mds.mdsmap.epoch == 9
+
+
+def test_the_file_system_s_session_outlives_the_monitor() -> None:
+    world = mounted()
+    world.mons[0].mood = "dead"
+
+    world.lose(world.mons[0])
+    world.advance(50.0)
+
+    assert world.session.state == "open"
+    assert isinstance(world.results[world.getattr(ino=1)], Exception) is False
+
+
+def test_the_cluster_s_own_options_are_handed_on() -> None:
+    world = mounted(mode=ConMode.CRC)
+    said = []
+
+    def configured(options: object) -> tuple[ConMode, ...]:
+        said.append(options)
+        if len(said) == 2:
+            raise ConfigError("nonsense")
+        return (ConMode.SECURE,)
+
+    world.core._configured = configured  # type: ignore[assignment]
+    for value in ("secure", "nonsense"):
+        world.mons[0].peer.send(MConfig({"ms_client_mode": value}))
+        world.run()
+
+    assert said == [{"ms_client_mode": "secure"}, {"ms_client_mode": "nonsense"}]
+    assert world.core.mds.con_modes == (ConMode.SECURE,)
+    assert world.happened("config.refused") == [{"error": "nonsense"}]
+    assert world.core.monitors.ready
+
+
+# Identity and tickets
+
+
+@pytest.mark.parametrize("mons", [1, 3])
+def test_the_global_id_is_kept_over_monitors(mons: int) -> None:
+    world = mounted(mons=mons)
+
+    for _ in range(5):
+        world.lose(next(daemon for daemon in world.mons if daemon.peers and daemon.peer in world.links.values()))
+        world.advance(10.0, until=lambda: world.core.monitors.ready)
+
+    assert world.core.monitors.ready
+    assert world.tickets.global_id == 4100
+    assert len(world.happened("mon.connected")) == 6
+
+
+def asked_for(world: World) -> list[int]:
+    """The kinds of requests for tickets that the newest connection has had."""
+    found = [Codec(CEPHX_REQUEST).decode(message.auth_payload) for message in world.mons[0].peer.got(MAuth)]
+    return [request.request_type for request in found]
+
+
+def test_tickets_are_renewed_when_a_quarter_of_their_time_is_left() -> None:
+    world = mounted()
+    logged_in = world.now
+
+    world.advance(SERVICE_VALIDITY * 3 / 4 - 1)
+    assert asked_for(world) == []
+    world.advance(1.0)
+
+    assert asked_for(world) == [RequestType.GET_PRINCIPAL_SESSION_KEY]
+    assert world.tickets.held[EntityType.MDS].expires == logged_in + SERVICE_VALIDITY * 7 / 4
+    assert world.tickets.held[EntityType.AUTH].expires == logged_in + AUTH_VALIDITY
+
+
+def test_the_auth_ticket_is_renewed_over_the_same_connection() -> None:
+    world = mounted()
+    world.keys.validity[EntityType.AUTH] = 1000
+    world.lose(world.mons[0])
+    world.advance(5.0, until=lambda: world.core.monitors.ready)
+    logged_in = world.now
+
+    world.advance(751.0)
+
+    assert asked_for(world) == [RequestType.GET_AUTH_SESSION_KEY]
+    assert world.tickets.held[EntityType.AUTH].expires == pytest.approx(logged_in + 1750)
+    assert world.tickets.global_id == 4100
+    assert world.core.monitors.ready
+
+
+def test_days_pass_without_a_ticket_running_out() -> None:
+    world = World()
+    world.keys.validity = dict.fromkeys(EntityType, 600) | {EntityType.AUTH: 2000}
+    world.mount()
+
+    world.advance(20_000)
+
+    assert all(ticket.expires > world.now for ticket in world.tickets.held.values())
+    assert len(world.happened("mon.connected")) == 1
+
+
+def test_a_renewal_that_is_not_answered_is_asked_for_again_at_leisure() -> None:
+    world = mounted()
+    world.mons[0].renews = False
+
+    world.advance(SERVICE_VALIDITY * 3 / 4 + 60)
+
+    assert 2 <= len(asked_for(world)) <= 60 / HUNT_INTERVAL + 60 / PING_INTERVAL + 2
+
+
+def test_a_renewal_that_is_refused_is_told_and_asked_for_again_at_leisure() -> None:
+    world = mounted()
+    world.keys.sealing[EntityType.AUTH] = world.keys.new_key()
+
+    world.advance(SERVICE_VALIDITY * 3 / 4 + 60)
+
+    assert world.happened("tickets.refused")[0] == {"result": -13}
+    assert len(asked_for(world)) <= 60 / HUNT_INTERVAL + 60 / PING_INTERVAL + 2
+    assert world.core.monitors.ready
+
+
+def test_an_answer_that_is_no_answer_costs_the_connection_and_no_more() -> None:
+    world = mounted()
+    world.mons[0].peer.send(MAuthReply(2, 0, 4100, b"\x00\x02nonsense", ""))
+    world.run()
+    assert not world.core.monitors.ready
+
+    world.advance(5.0, until=lambda: world.core.monitors.ready)
+
+    assert world.core.monitors.ready
+    assert world.session.state == "open"
+
+
+def test_tickets_can_be_had_in_secure_mode_too() -> None:
+    world = mounted(mode=ConMode.SECURE)
+
+    world.advance(SERVICE_VALIDITY)
+
+    assert world.tickets.held[EntityType.MDS].expires > world.now
+
+
+def test_without_keys_nothing_is_renewed() -> None:
+    world = mounted(type=None)
+
+    world.advance(2 * SERVICE_VALIDITY)
+
+    assert world.mons[0].peer.got(MAuth) == []
+    assert world.tickets.global_id == 4100
+
+
+# Signs of life
+
+
+def test_an_idle_monitor_is_asked_for_a_sign_of_life_and_kept() -> None:
+    world = mounted()
+
+    world.advance(5 * PING_INTERVAL)
+
+    assert len(world.mons[0].peer.got_frames(Keepalive2)) == 5
+    assert len(world.happened("mon.connected")) == 1
+
+
+def test_a_monitor_that_falls_silent_is_left_for_another() -> None:
+    world = mounted(mons=2)
+    silent = next(monitor for monitor in world.mons if monitor.peers)
+    silent.peer.answers[Keepalive2] = lambda frame: ()
+    silent.mood = "dead"
+
+    world.advance(PING_TIMEOUT)
+    assert not world.happened("mon.lost")
+    world.advance(PING_INTERVAL + 2)
+
+    assert world.happened("mon.lost")[0]["addr"] == str(silent.addr)
+    assert "silent for" in world.happened("mon.lost")[0]["error"]
+    assert world.dialled[-1] != silent.addr
+    assert world.core.monitors.ready
+
+
+# The end
+
+
+def test_a_wrong_key_fails_the_mount_at_once() -> None:
+    world = World()
+    world.keys.add("client.admin")  # another key than the client's
+
+    token = world.call(Mount(), 10.0)
+
+    error = world.results[token]
+    assert isinstance(error, AuthError)
+    assert f"mon at {world.mons[0].addr} refused us: client.admin is unknown to the cluster" in str(error)
+
+
+def test_a_monitor_that_proves_nothing_fails_the_mount_at_once() -> None:
+    world = World()
+    world.mons[0].arrived = lambda peer: peer.answers.update({AuthRequest: lambda frame: AuthDone(1, 1, b"")})
+
+    token = world.call(Mount(), 10.0)
+
+    assert isinstance(world.results[token], AuthError)
+    assert "it is not to be trusted" in str(world.results[token])
+
+
+def test_a_client_that_has_left_wants_nothing_more() -> None:
+    world = mounted()
+    token = world.call(Close())
+    assert token in world.results
+
+    world.core.stop(world.now)
+    world.run()
+
+    assert not world.links
+    assert world.core.next_deadline() == float("inf")
+    world.core.tick(world.now + 1e6)
+    assert not world.core.out
+
+
+def test_there_is_always_a_next_deadline() -> None:
+    world = World(mons=2)
+    moods = ["dead", "silent", "stranger", "well", "silent", "well", "dead"]
+    world.core.tick(world.now)
+    for mood in moods:
+        for monitor in world.mons:
+            monitor.mood = mood
+        world.run()
+        for _ in range(40):
+            assert world.core.next_deadline() < float("inf")
+            world.advance(0.25)
+        for monitor in world.mons:
+            world.lose(monitor)
+
+
+def test_an_ipv6_monitor_is_like_any_other() -> None:
+    world = World()
+    addr = EntityAddr.make(2, "2001:db8::1", 3300)
+    monitor = Monitor(world, addr)
+    world.daemons = {addr: monitor}
+    world.core.monitors._candidates = (addr,)
+
+    connecting(world)
+
+    assert world.dialled == [addr]
+    assert world.core.monitors.ready
