@@ -7,35 +7,31 @@ import errno
 import importlib.metadata
 import os
 import socket
-import stat as st
 import types
 import uuid
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import Mapping
 from typing import Any, Self
 
 from cephcaps.auth.cephx import Tickets
 from cephcaps.auth.crypto import CryptoError, CryptoKey
-from cephcaps.caps import Caps
 from cephcaps.config import ClientConfig, MonAddress, load_config
-from cephcaps.core import STAT_MASK, Core, Mount
-from cephcaps.errors import ConfigError, ConnectionFailed, MdsError, RequestTimeout
+from cephcaps.core import Core, Mount, Safe
+from cephcaps.engine.engine import Engine
+from cephcaps.engine.inode import Inode
+from cephcaps.errors import ConfigError, ConnectionFailed, MdsError
+from cephcaps.events import Event
 from cephcaps.mds.client import Credentials
-from cephcaps.mds.requests import Operation
+from cephcaps.mds.requests import Answer
 from cephcaps.mds.session import Session
 from cephcaps.messenger.connection import Instance
 from cephcaps.monitor.client import MonTimers
+from cephcaps.namespace import DEFAULT, Namespace, Path
 from cephcaps.shell.supervisor import Supervisor
-from cephcaps.stat import DirEntry, Stat
-from cephcaps.walk import components, walk
+from cephcaps.view import Events, InodeCaps, Metrics
+from cephcaps.walk import components
 from cephwire.control import ConMode
 from cephwire.entity import AddrType, EntityAddr, EntityName
-from cephwire.frag import WHOLE, frag_is_last, frag_next
-from cephwire.inode import InodeStat
 from cephwire.mdsmap import MdsMap
-from cephwire.reply import ClientReply, ReaddirFlag, ReaddirReply
-from cephwire.request import FilePath
-from cephwire.requestargs import ReaddirArgFlag, ReaddirArgs
-from cephwire.requestop import RequestOp
 
 __all__ = ["Client", "connect"]
 
@@ -43,9 +39,6 @@ CONNECT_TIMEOUT = 10.0
 REQUEST_TIMEOUT = 30.0
 CLOSE_TIMEOUT = 5.0
 """Seconds an MDS gets to agree to the end of a session; it drops the session by itself later."""
-
-DEFAULT: Any = object()
-"""Stands for the client's own request time-out; None would mean to wait for ever."""
 
 
 def connect(
@@ -100,7 +93,7 @@ def connect(
     )
 
 
-class Client:
+class Client(Namespace):
     """One mount of one CephFS file system. Made by `connect`."""
 
     def __init__(
@@ -120,7 +113,7 @@ class Client:
         self._connect_timeout = connect_timeout
         self._request_timeout = request_timeout
         self._supervisor: Supervisor | None = None
-        self._root_ino = 0
+        self.root_ino = 0
         self.config: ClientConfig | None = None
 
     # Life
@@ -142,10 +135,10 @@ class Client:
         self._supervisor = Supervisor(self._core(self.config, monitors))
         await self._supervisor.start(f"cephcaps {self.config.name}")
         try:
-            reply = await self._supervisor.call(Mount(), self._connect_timeout)
-            if reply.trace.target is None:
+            answer: Answer = await self._supervisor.call(Mount(), self._connect_timeout)
+            if answer.inode is None:
                 raise MdsError(errno.ENOENT, None, self._root)
-            self._root_ino = reply.trace.target.ino
+            self.root_ino = answer.inode.ino
         except BaseException:
             await self._supervisor.close(CLOSE_TIMEOUT)
             raise
@@ -216,102 +209,97 @@ class Client:
         return dict(self._running.core.mds.sessions)
 
     @property
+    def _client(self) -> Client:
+        return self
+
+    @property
     def _running(self) -> Supervisor:
         if self._supervisor is None:
             raise RuntimeError("not connected yet: use `async with connect(...) as client`")
         return self._supervisor
 
-    # Calls
+    # Caps
 
-    async def stat(
+    def inode_caps(self, path_or_ino: Path | int) -> InodeCaps | None:
+        """What we hold on an inode; None where it is not in the cache. No I/O."""
+        inode = self.cached(path_or_ino)
+        return None if inode is None else InodeCaps.of(inode, self._engine.cache.issued(inode, self._now()))
+
+    def cached(self, path_or_ino: Path | int) -> Inode | None:
+        """The inode as it is in the cache, by number or by names the cache knows."""
+        if isinstance(path_or_ino, int):
+            return self._engine.cache.inodes.get(path_or_ino)
+        ino = self.root_ino
+        for name in components(path_or_ino):
+            found = self._engine.lookup(ino, name, 0, self._now())
+            if not isinstance(found, Inode):
+                return None
+            ino = found.ino
+        return self._engine.cache.inodes.get(ino)
+
+    def release(self, path_or_ino: Path | int) -> bool:
+        """Drop an inode from the cache; its caps go out with the next batch. False if it is open, dirty or unknown."""
+        inode = self.cached(path_or_ino)
+        if inode is None:
+            return False
+        return self._running.local(lambda now: self._running.core.mds.release(inode.ino, now))
+
+    def drop_caches(self) -> None:
+        """Drop every inode that is neither open nor dirty, and give their caps back now."""
+        self._running.local(self._running.core.mds.drop_caches)
+
+    async def flush(self, path_or_ino: Path | int, *, timeout: float | None = DEFAULT) -> None:
+        """Return once the MDS has acknowledged what was changed on one inode."""
+        if isinstance(path_or_ino, int):
+            ino = path_or_ino
+        else:
+            ino = (await self._walk(path_or_ino, 0, self._until(timeout))).ino
+        await self.flush_inode(ino, timeout)
+
+    async def flush_inode(self, ino: int, timeout: float | None) -> None:
+        await self._running.call(Safe(ino), self._left(self._until(timeout)))
+
+    async def sync(self, *, timeout: float | None = DEFAULT) -> None:
+        """Return once everything this client has changed is durable at the MDSs."""
+        await self._running.call(Safe(0), self._left(self._until(timeout)))
+
+    async def fsync(self, path_or_ino: Path | int, *, timeout: float | None = DEFAULT) -> None:
+        """As `flush`: changes and requests on one inode, a directory's entries among them."""
+        await self.flush(path_or_ino, timeout=timeout)
+
+    def close_inode(self, ino: int, file_mode: int) -> None:
+        """For `OpenFile`: a handle is let go."""
+        if self._supervisor is not None and not self._supervisor.closed:
+            self._running.local(lambda now: self._running.core.mds.close_file(ino, file_mode, now))
+
+    # Seeing
+
+    def events(
         self,
-        path: str | os.PathLike[str],
-        want: str | int | Caps = "",
-        *,
-        follow_symlinks: bool = True,
-        timeout: float | None = DEFAULT,
-    ) -> Stat:
-        """The metadata of ``path``, as of now: what other clients hold dirty is asked for.
+        types: tuple[type[Event], ...] | None = None,
+        ino: int | None = None,
+        limit: int = 10_000,
+    ) -> Events:
+        """What happens from now on, to be read in a ``with`` block.
 
         Args:
-            want: caps to be valid in the answer beyond what stat shows.
-        Raises:
-            MdsError: the MDS refused; FileNotFoundError, NotADirectoryError, PermissionError ... as it says.
-            RequestTimeout: no answer in time.
+            types: classes of events wanted.
+            ino: leave out events about other inodes.
+            limit: how many to keep for a slow reader; what overflows is counted in an EventsDropped.
         """
-        mask = STAT_MASK | int(Caps(want))
-        return Stat.of(await self._walk(path, mask, follow_symlinks, self._until(timeout)))
+        return Events(self._running, types, ino, limit)
 
-    async def exists(self, path: str | os.PathLike[str], *, timeout: float | None = DEFAULT) -> bool:
-        """Whether ``path`` leads to anything; a dangling symlink does not."""
-        try:
-            await self._walk(path, 0, True, self._until(timeout))
-        except (FileNotFoundError, NotADirectoryError):
-            return False
-        return True
+    @property
+    def metrics(self) -> Metrics:
+        """Counters as they stand, and everything older than 5 s that is owed or expected, with its why."""
+        return Metrics.of(self._running.core, self._now())
 
-    async def readlink(self, path: str | os.PathLike[str], *, timeout: float | None = DEFAULT) -> str:
-        """What the symlink ``path`` says.
+    @property
+    def _engine(self) -> Engine:
+        return self._running.core.mds.engine
 
-        Raises:
-            MdsError: EINVAL where it is none.
-        """
-        inode = await self._walk(path, 0, False, self._until(timeout))
-        if not st.S_ISLNK(inode.mode):
-            raise MdsError(errno.EINVAL, None, os.fspath(path))
-        return inode.symlink
-
-    async def listdir(self, path: str | os.PathLike[str], *, timeout: float | None = DEFAULT) -> list[str]:
-        """The names in directory ``path``, in the MDS's order."""
-        return [entry.name async for entry in self.scandir(path, timeout=timeout)]
-
-    async def scandir(
-        self, path: str | os.PathLike[str], *, timeout: float | None = DEFAULT
-    ) -> AsyncIterator[DirEntry]:
-        """The entries of directory ``path`` as they come, ``timeout`` counting for each piece of the answer.
-
-        Raises:
-            MdsError: ENOTDIR where it is no directory.
-        """
-        what = os.fspath(path)
-        inode = await self._walk(path, 0, True, self._until(timeout))
-        if not st.S_ISDIR(inode.mode):
-            raise MdsError(errno.ENOTDIR, None, what)
-        frag, last = WHOLE, ""
-        while True:
-            # A directory may be split or joined while we read it. The MDS maps the fragment asked for to the one it
-            # has now and goes on behind the last name told, in the order of the names' hash, which stays.
-            args = ReaddirArgs(frag, 0, 0, ReaddirArgFlag.REPLY_BITFLAGS, 0)
-            listing = Operation(RequestOp.READDIR, FilePath(inode.ino), what, args, path2=FilePath(0, last))
-            reply = await self._ask(listing, self._until(timeout))
-            found = reply.extra
-            if not isinstance(found, ReaddirReply):
-                raise MdsError(errno.EIO, "the MDS told nothing of the directory", what)
-            for entry in found.entries:
-                last = entry.dname
-                yield DirEntry(entry.dname, entry.inode.ino, Stat.of(entry.inode))
-            frag = found.dirstat.frag
-            if found.flags & ReaddirFlag.FRAG_END:
-                if frag_is_last(frag):
-                    return
-                frag = frag_next(frag)
-
-    async def _walk(self, path: str | os.PathLike[str], mask: int, follow: bool, until: float | None) -> InodeStat:
-        return await walk(
-            lambda operation: self._ask(operation, until), self._root_ino, os.fsdecode(path), mask, follow=follow
-        )
-
-    def _until(self, timeout: float | None) -> float | None:
-        """The end of ``timeout`` on the loop's clock."""
-        seconds = self._request_timeout if timeout is DEFAULT else timeout
-        return None if seconds is None else asyncio.get_running_loop().time() + seconds
-
-    async def _ask(self, operation: Operation, until: float | None) -> ClientReply:
-        left = None if until is None else until - asyncio.get_running_loop().time()
-        if left is not None and left <= 0:
-            raise RequestTimeout(f"{operation.what}: time was up before all was asked", awaited="our turn")
-        reply: ClientReply = await self._running.call(operation, left)
-        return reply
+    def _now(self) -> float:
+        return asyncio.get_running_loop().time()
 
 
 def _modes(names: tuple[str, ...]) -> tuple[ConMode, ...]:

@@ -13,6 +13,7 @@ from typing import TypeAlias
 
 from cephcaps.actions import Action, Disconnect, Failed, Happened
 from cephcaps.auth.cephx import Tickets
+from cephcaps.engine.setattr import Change
 from cephcaps.errors import AuthError, ConfigError, ConnectionFailed, MdsError, RequestTimeout
 from cephcaps.mds.client import Credentials, MdsClient
 from cephcaps.mds.requests import Operation
@@ -27,7 +28,7 @@ from cephwire.request import FilePath
 from cephwire.requestargs import GetattrArgs
 from cephwire.requestop import RequestOp
 
-__all__ = ["STAT_MASK", "Close", "Core", "Mount", "Request"]
+__all__ = ["STAT_MASK", "Close", "Core", "Mount", "Request", "Safe", "SetAttributes"]
 
 NEVER = float("inf")
 ROOT_INO = 1
@@ -40,7 +41,23 @@ MAX_LEFTOVERS = 100
 
 @dataclass(frozen=True, slots=True)
 class Mount:
-    """Get to the file system's root directory; brings its InodeStat."""
+    """Get to the file system's root directory; brings an Answer with its inode."""
+
+
+@dataclass(frozen=True, slots=True)
+class SetAttributes:
+    """Change attributes of inode ``ino``; ``what`` is what errors call it. Ends when the change counts."""
+
+    ino: int
+    what: str
+    change: Change
+
+
+@dataclass(frozen=True, slots=True)
+class Safe:
+    """Flush what is dirty on ``ino`` (0: everywhere); ends when that and all requests before are durable."""
+
+    ino: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +65,7 @@ class Close:
     """Close every session, then the connections."""
 
 
-Request: TypeAlias = Mount | Close | Operation
+Request: TypeAlias = Mount | Close | Operation | SetAttributes | Safe
 
 
 class Core:
@@ -122,6 +139,10 @@ class Core:
                 self.mds.close(token, now)
             case Operation():
                 self.mds.call(token, request, deadline, now)
+            case SetAttributes():
+                self.mds.set_attributes(token, request.ino, request.what, request.change, deadline, now)
+            case Safe():
+                self.mds.wait_safe(token, request.ino, deadline, now)
         self._after(now)
 
     def tick(self, now: float) -> None:

@@ -8,13 +8,13 @@ from typing import Self
 import msgspec
 
 from cephcaps.caps import Caps
-from cephwire.inode import InodeStat
+from cephcaps.engine.inode import Inode
 
 __all__ = ["DirEntry", "Stat"]
 
 
 class Stat(msgspec.Struct, frozen=True, gc=False):
-    """One inode, as its MDS told of it."""
+    """One inode, as its MDS told of it and as changed here since."""
 
     ino: int
     mode: int
@@ -41,10 +41,10 @@ class Stat(msgspec.Struct, frozen=True, gc=False):
     truncate_seq: int
     """Counts truncations."""
     caps: Caps
-    """What the answer granted."""
+    """What we may do with the inode now."""
 
     @classmethod
-    def of(cls, inode: InodeStat) -> Self:
+    def of(cls, inode: Inode, issued: int) -> Self:
         is_dir = stat.S_ISDIR(inode.mode)
         return cls(
             ino=inode.ino,
@@ -61,7 +61,7 @@ class Stat(msgspec.Struct, frozen=True, gc=False):
             change_attr=inode.change_attr,
             xattr_version=inode.xattr_version,
             truncate_seq=inode.truncate_seq,
-            caps=Caps.of(inode.cap.caps),
+            caps=Caps.of(issued),
         )
 
     @property

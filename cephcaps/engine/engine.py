@@ -1,70 +1,311 @@
-"""The cap engine: what the MDSs have granted this client, and what it owes them for that.
+"""The cap engine: what the MDSs have granted this client, what is done under that, and what is owed to them.
 
-It holds no caps yet: whatever a reply brings goes back with the next release, and every revoke is answered at once, as
-one for an inode that is not in the cache. Sources: kernel: fs/ceph/caps.c (``ceph_handle_caps``), fs/ceph/mds_client.c.
+State in, actions out: `receive`, `reply`, local calls and `tick` take the time as an argument and append to
+`Cache.out`. Each subject has a room: `grants` (caps come and are asked back), `check` (when to tell the MDS),
+`flush` (dirty metadata), `release` (whole caps given back), `dentries` (names), `fields` (which metadata to
+believe), `setattr`. Sources: kernel: fs/ceph/caps.c, fs/ceph/mds_client.c; each rule names its own.
 """
 
 from __future__ import annotations
 
-from typing import NamedTuple, TypeAlias
+from collections.abc import Callable
 
-from cephwire.caprelease import CapItem, ClientCapRelease
+from cephcaps.caps import Caps
+from cephcaps.engine.cache import Cache
+from cephcaps.engine.check import Checks
+from cephcaps.engine.dentries import Dentries
+from cephcaps.engine.flush import Flushes
+from cephcaps.engine.grants import Grants
+from cephcaps.engine.inode import Inode
+from cephcaps.engine.release import Releases
+from cephcaps.engine.setattr import Change, Remainder, apply
+from cephcaps.events import CapReleased
+from cephwire.capbits import Cap
+from cephwire.caprelease import CapItem
 from cephwire.caps import CapOp, ClientCaps
 from cephwire.inode import NOSNAP, InodeStat
-from cephwire.lease import ClientLease, LeaseAction
+from cephwire.lease import ClientLease
+from cephwire.reply import ClientReply, ReaddirReply
+from cephwire.request import RequestRelease
 
-__all__ = ["Engine", "Send"]
+__all__ = ["Engine", "Late"]
 
-
-class Send(NamedTuple):
-    """Send ``message`` to the MDS that holds ``rank``."""
-
-    rank: int
-    message: ClientCapRelease | ClientLease
+STUCK_AFTER = 5.0
+"""Seconds after which something on its way is listed with its why: MDSs report no error for what they ignore."""
 
 
-Action: TypeAlias = Send
+class Late:
+    """Something owed or expected for longer than it should take."""
 
-ASKS_FOR_ANSWER = frozenset((CapOp.GRANT, CapOp.REVOKE, CapOp.IMPORT))
-"""Left unanswered for an inode we do not have, these would keep other clients waiting; the MDS's other ops end there
-(kernel: ``ceph_handle_caps``)."""
+    __slots__ = ("age", "ino", "kind", "rank", "why")
+
+    def __init__(self, kind: str, ino: int, rank: int, age: float, why: str) -> None:
+        self.kind = kind
+        self.ino = ino
+        self.rank = rank
+        self.age = age
+        self.why = why
+
+    def __repr__(self) -> str:
+        return f"{self.kind} of inode {self.ino:#x} at rank {self.rank} for {self.age:.1f} s: {self.why}"
 
 
 class Engine:
-    """Takes in what MDSs say of caps and leases; appends what to do about it to `out`."""
+    """Caps, names and changes of one client, over all ranks."""
 
     def __init__(self) -> None:
-        self.out: list[Action] = []
-        self._releases: dict[int, list[CapItem]] = {}
+        self.cache = Cache()
+        self.flushes = Flushes(self.cache)
+        self.releases = Releases(self.cache)
+        self.dentries = Dentries(self.cache)
+        self.checks = Checks(self.cache, self.flushes)
+        self.grants = Grants(self.cache, self.checks)
 
-    def receive(self, rank: int, message: ClientCaps | ClientLease) -> None:
-        match message:
-            case ClientCaps() if message.op in ASKS_FOR_ANSWER:
-                self.release(rank, message.ino, message.cap_id, message.mseq, message.seq)
-                self.flush_releases()
-            case ClientLease() if message.action == LeaseAction.REVOKE:
-                self.release_lease(rank, message)
+    # What MDSs send
 
-    def reply_received(self, rank: int, inodes: list[InodeStat]) -> None:
-        """Take in the caps that came with a reply."""
-        for inode in inodes:
-            cap = inode.cap
-            # In a snapshot only the bits mean anything, and there is no cap behind them to give back.
-            if inode.snapid == NOSNAP and cap.cap_id and cap.caps:
-                self.release(rank, inode.ino, cap.cap_id, cap.mseq, cap.seq)
+    def receive(self, rank: int, message: ClientCaps | ClientLease, tid: int, now: float) -> None:
+        """A push about caps or leases; ``tid`` is the header's."""
+        if isinstance(message, ClientLease):
+            self.dentries.lease_message(rank, message)
+            return
+        self.cache.osd_epoch_barrier = max(self.cache.osd_epoch_barrier, message.osd_epoch_barrier)
+        inode = self.cache.inodes.get(message.ino)
+        if message.op == CapOp.FLUSH_ACK:
+            if inode is not None:
+                self.flushes.acknowledged(inode, rank, tid)
+            return
+        cap = inode.caps.get(rank) if inode is not None else None
+        if inode is not None and message.op == CapOp.IMPORT:
+            self.grants.imported(inode, rank, message, now)
+            self.flushes.resend(inode, inode.caps[rank])
+        elif inode is None or cap is None or cap.cap_id != message.cap_id:
+            self._not_ours(rank, message, now)
+        elif message.op in (CapOp.GRANT, CapOp.REVOKE):
+            self.grants.granted(inode, cap, message, now)
+        elif message.op == CapOp.TRUNC:
+            self.grants.truncated(inode, message)
+        elif message.op == CapOp.EXPORT:
+            self.grants.exported(inode, cap)
 
-    def release(self, rank: int, ino: int, cap_id: int, mseq: int, issue_seq: int) -> None:
-        """Give a whole cap back with the next batch. The MDS takes it only if it issued nothing since ``issue_seq``."""
-        self._releases.setdefault(rank, []).append(CapItem(ino, cap_id, mseq, issue_seq))
+    def _not_ours(self, rank: int, message: ClientCaps, now: float) -> None:
+        """For a cap we have given back or never knew: say so at once, for other clients may wait."""
+        if message.op in (CapOp.GRANT, CapOp.REVOKE, CapOp.IMPORT):
+            self.releases.queue(rank, CapItem(message.ino, message.cap_id, message.mseq, message.seq), now)
+            self.releases.flush(rank)
 
-    def flush_releases(self) -> None:
-        for rank, items in self._releases.items():
-            self.out.append(Send(rank, ClientCapRelease(tuple(items))))
-        self._releases.clear()
+    def reply(self, rank: int, reply: ClientReply, since: float, now: float) -> tuple[Inode | None, list[Inode]]:
+        """Take in all that a reply tells and grants; gives the target, and a listing's inodes in its order.
 
-    def release_lease(self, rank: int, lease: ClientLease) -> None:
-        """Until this answer, or the lease's end, another client's unlink or rename of the name waits."""
-        answer = ClientLease(
-            LeaseAction.RELEASE, lease.mask, lease.ino, lease.first, lease.last, lease.seq, 0, lease.dname
-        )
-        self.out.append(Send(rank, answer))
+        Args:
+            since: when the request left.
+        """
+        trace = reply.trace
+        target = self._learn(rank, trace.target, now)
+        directory = self._learn(rank, trace.dir, now)
+        if directory is not None and trace.dname is not None:
+            self.dentries.learn(directory, trace.dname, target.ino if target else 0, trace.dlease, rank, since)
+        listed: list[Inode] = []
+        if isinstance(reply.extra, ReaddirReply):
+            for entry in reply.extra.entries:
+                inode = self._learn(rank, entry.inode, now)
+                assert inode is not None
+                listed.append(inode)
+        return target, listed
+
+    def _learn(self, rank: int, told: InodeStat | None, now: float) -> Inode | None:
+        if told is None:
+            return None
+        # In a snapshot nothing changes, and of the cap only the bits mean anything: there is none to hold.
+        return self.grants.add(rank, told, now) if told.snapid == NOSNAP else Inode(told)
+
+    # Sessions
+
+    def session_opened(self, rank: int, gen: int, ttl: float) -> None:
+        state = self.cache.rank(rank)
+        state.gen, state.ttl = gen, ttl
+
+    def session_stale(self, rank: int, gen: int) -> None:
+        state = self.cache.rank(rank)
+        state.gen, state.ttl = gen, 0.0
+        self.grants.session_stale(rank)
+
+    def session_renewed(self, rank: int, ttl: float) -> None:
+        self.cache.rank(rank).ttl = ttl
+        self.grants.session_renewed(rank)
+
+    def session_lost(self, rank: int) -> dict[int, str]:
+        """Forget everything of a session that is gone; names, by inode, what was changed here and is lost."""
+        lost = {}
+        state = self.cache.rank(rank)
+        state.releases = []
+        state.release_at = float("inf")
+        for inode, cap in self.cache.caps_of(rank):
+            if inode.auth_rank == rank and (bits := self.flushes.forget(inode)):
+                lost[inode.ino] = f"inode {inode.ino:#x}: {Caps.of(bits)}"
+            self.cache.remove_cap(inode, cap)
+        return lost
+
+    def recalled(self, rank: int, max_caps: int, now: float) -> None:
+        """The MDS wants us to hold fewer caps: let go of what was not touched for longest and nobody needs."""
+        self._trim(lambda: self.cache.rank(rank).num_caps > max_caps, now)
+        self.releases.flush(rank)
+
+    def before_barrier(self, rank: int) -> None:
+        """Send what must be on its way before a FLUSHMSG is answered."""
+        self.releases.flush(rank)
+
+    # Local calls
+
+    def lookup(self, directory_ino: int, name: str, mask: int, now: float) -> Inode | int | None:
+        """The inode ``name`` leads to, if that and the bits of ``mask`` are known without asking.
+
+        0 is known not to exist; None is not known.
+        """
+        directory = self.cache.inodes.get(directory_ino)
+        dentry = self.dentries.lookup(directory, name, now) if directory is not None else None
+        if directory is None or dentry is None:
+            return None
+        if not dentry.ino:
+            return 0
+        return self.known(dentry.ino, mask, now)
+
+    def known(self, ino: int, mask: int, now: float) -> Inode | None:
+        """The inode, if the bits of ``mask`` are ours to read."""
+        inode = self.cache.inodes.get(ino)
+        if inode is None or self.cache.issued(inode, now) & mask != mask:
+            return None
+        self.cache.touch(inode)
+        return inode
+
+    def change(self, ino: int, change: Change, now: float) -> Remainder | None:
+        """Change attributes here as far as our caps cover it; gives what must be asked for."""
+        inode = self.cache.inodes.get(ino)
+        if inode is None:
+            return Remainder.of(change)
+        cap = inode.auth_cap
+        # Only the authority takes flushes, so only its caps let anything be changed here.
+        issued = self.cache.issued(inode, now)
+        if cap is None or not self.cache.valid(cap, now):
+            issued &= ~Cap.ANY_WR
+        dirty, remainder = apply(inode, change, issued)
+        if dirty:
+            self.flushes.mark_dirty(inode, dirty, now)
+        return remainder
+
+    def opened(self, ino: int, mode: int, now: float) -> None:
+        """A handle in ``mode`` (`FileMode` bits) was opened."""
+        inode = self.cache.inodes.get(ino)
+        if inode is None:
+            return
+        inode.open_modes = inode.open_modes or {}
+        inode.open_modes[mode] = inode.open_modes.get(mode, 0) + 1
+        self.checks.check(inode, now)
+
+    def closed(self, ino: int, mode: int, now: float) -> None:
+        """A handle was closed; what its caps allowed is kept for a while."""
+        inode = self.cache.inodes.get(ino)
+        if inode is None or not inode.open_modes or mode not in inode.open_modes:
+            return  # lost with its session
+        inode.open_modes[mode] -= 1
+        if not inode.open_modes[mode]:
+            del inode.open_modes[mode]
+            if not inode.open_modes:
+                inode.open_modes = None
+            self.checks.requeue(inode, now)
+            self.checks.check(inode, now)
+
+    def flush(self, ino: int, now: float, *, sync: bool) -> int:
+        """Send what is dirty on ``ino``; gives the newest tid to wait for, 0 if there is none."""
+        inode = self.cache.inodes.get(ino)
+        if inode is None:
+            return 0
+        self.flushes.flush(inode, now, sync=sync)
+        return inode.flushes[-1].tid if inode.flushes else 0
+
+    def flush_all(self, now: float) -> int:
+        """Send all that is dirty, the last of each rank with word that somebody waits; gives the newest tid."""
+        dirty = [self.cache.inodes[ino] for ino in self.cache.dirty]
+        for inode in dirty:
+            self.flushes.flush(inode, now, sync=True)
+        return self.flushes.last_tid if self.cache.flushes else 0
+
+    def flushing(self, ino: int, up_to: int) -> bool:
+        """Whether a flush of ``ino`` (0: of any inode) up to that tid is on its way."""
+        if not ino:
+            return 0 < self.flushes.oldest_tid <= up_to
+        inode = self.cache.inodes.get(ino)
+        return inode is not None and bool(inode.flushes) and inode.flushes[0].tid <= up_to
+
+    def release(self, ino: int, now: float) -> bool:
+        """Drop an inode from the cache if nothing pins it; its caps go out with the next batch."""
+        inode = self.cache.inodes.get(ino)
+        if inode is None or inode.pinned:
+            return False
+        self.releases.drop(inode, now)
+        return True
+
+    def drop_caches(self, now: float) -> None:
+        """Drop every inode that nothing pins."""
+        self._trim(lambda: True, now)
+        for rank in self.cache.ranks:
+            self.releases.flush(rank)
+
+    def _trim(self, more: Callable[[], bool], now: float) -> None:
+        for inode in list(self.cache.inodes.values()):
+            if not more():
+                return
+            if not inode.pinned:
+                self.releases.drop(inode, now)
+
+    def request_releases(self, rank: int, ino: int, drop: int, now: float) -> tuple[RequestRelease, ...]:
+        """Bits to give up with a request that would make the MDS ask for them.
+
+        What is in use or not safe at the MDS stays (kernel: ``ceph_encode_inode_release``).
+        """
+        inode = self.cache.inodes.get(ino)
+        cap = inode.caps.get(rank) if inode is not None else None
+        if inode is None or cap is None or not self.cache.valid(cap, now):
+            return ()
+        drop &= cap.issued & ~(inode.used | inode.dirty | inode.flushing)
+        if not drop:
+            return ()
+        before = cap.issued
+        cap.issued &= ~drop
+        cap.implemented &= ~drop
+        self.grants.note_shared(inode, before, cap.issued)
+        self.cache.emit(CapReleased, inode, cap, drop)
+        wanted = cap.mds_wanted
+        return (RequestRelease(ino, cap.cap_id, cap.implemented, wanted, cap.seq, cap.issue_seq, cap.mseq),)
+
+    # What time brings
+
+    def next_deadline(self) -> float:
+        return min(self.releases.next_deadline(), self.flushes.next_deadline(), self.checks.next_deadline())
+
+    def tick(self, now: float) -> None:
+        self.flushes.tick(now)
+        self.checks.tick(now)
+        self.releases.tick(now)
+
+    # What there is to see
+
+    def late(self, now: float) -> list[Late]:
+        """Every flush and revoke older than 5 s, with its why."""
+        found = []
+        for flush in self.cache.flushes.values():
+            if now - flush.sent_at > STUCK_AFTER:
+                inode = self.cache.inodes[flush.ino]
+                why = f"flush {flush.tid} of {Caps.of(flush.caps)} is not acknowledged"
+                found.append(Late("flush", flush.ino, inode.auth_rank, now - flush.sent_at, why))
+        for ino in self.cache.revoking:
+            inode = self.cache.inodes[ino]
+            for cap in inode.caps.values():
+                if cap.revoking and now - cap.revoked_at > STUCK_AFTER:
+                    why = f"{Caps.of(cap.revoking)} is asked back; in use: {Caps.of(inode.used)}"
+                    found.append(Late("revoke", ino, cap.rank, now - cap.revoked_at, why))
+        found += [
+            Late("release", rank.releases[0].ino, rank.rank, now - rank.release_at, "not sent yet")
+            for rank in self.cache.ranks.values()
+            if rank.releases and now - rank.release_at > STUCK_AFTER
+        ]
+        return found

@@ -8,17 +8,23 @@ from cephcaps.actions import Action, Done, Failed, Happened
 from cephcaps.auth.cephx import CephxAuthorizer, TicketRefused, Tickets
 from cephcaps.auth.none import NoneAuth
 from cephcaps.engine.engine import Engine
-from cephcaps.errors import ConnectionFailed, MdsError, RequestTimeout
-from cephcaps.mds.requests import Operation, Request, Requests
+from cephcaps.engine.inode import Inode
+from cephcaps.engine.setattr import Change
+from cephcaps.errors import ConnectionFailed, MdsError, RequestTimeout, SessionLost
+from cephcaps.events import MdsMapChanged, SessionChanged
+from cephcaps.mds.requests import Answer, Operation, Request, Requests
 from cephcaps.mds.session import Session
+from cephcaps.mds.waits import Wait, Waits
 from cephcaps.messenger.connection import Connection, Instance
+from cephwire.caps import CapOp, ClientCaps
 from cephwire.control import ConMode
 from cephwire.entity import AddrType, EntityAddr, EntityType, address_of
 from cephwire.frames import MessageHeader
-from cephwire.inode import InodeStat
+from cephwire.lease import ClientLease
 from cephwire.mdsmap import MdsInfo, MdsMap, MdsState
-from cephwire.reply import ClientReply, ClientRequestForward, ReaddirReply
-from cephwire.request import ClientRequest
+from cephwire.reply import ClientReply, ClientRequestForward
+from cephwire.request import ClientRequest, FilePath, RequestRelease
+from cephwire.requestop import RequestOp
 from cephwire.session import ClientFeature
 
 __all__ = ["Credentials", "MdsClient"]
@@ -60,6 +66,7 @@ class MdsClient:
         self.sessions: dict[int, Session] = {}
         self.requests = Requests()
         self.engine = Engine()
+        self.waits = Waits(self.engine, self.requests)
         self.unmatched = 0
         self.tickets_wanted = False
         self._credentials = credentials
@@ -71,15 +78,49 @@ class MdsClient:
     # Local calls
 
     def call(self, token: int, operation: Operation, deadline: float, now: float) -> None:
-        """Carry out ``operation``; Done brings its ClientReply."""
+        """Carry out ``operation``; Done brings an Answer."""
         self._route(self.requests.add(token, operation, deadline), now)
 
+    def set_attributes(self, token: int, ino: int, what: str, change: Change, deadline: float, now: float) -> None:
+        """Change attributes, here or by asking; Done comes when the change counts."""
+        remainder = self.engine.change(ino, change, now)
+        if remainder is None:
+            self.out.append(Done(token, None))
+            return
+        operation = Operation(
+            RequestOp.SETATTR, FilePath(ino), what, remainder.args, stamp=change.stamp, drop=remainder.drop
+        )
+        self.call(token, operation, deadline, now)
+
+    def wait_safe(self, token: int, ino: int, deadline: float, now: float) -> None:
+        """Flush what is dirty on ``ino`` (0: on all); Done comes when that and all requests before are durable."""
+        flush_tid = self.engine.flush(ino, now, sync=True) if ino else self.engine.flush_all(now)
+        wait = Wait(token, ino, flush_tid, self.requests.last_tid, deadline)
+        if self.requests.unsafe(ino, wait.request_tid) is not None:
+            for session in self.sessions.values():
+                if session.usable:
+                    session.flush_journal()  # it would journal with its next tick otherwise, in up to 5 s
+        self.waits.add(wait)
+        self._carry_out()
+        self._check_waits(now)
+
+    def _check_waits(self, now: float) -> None:
+        for wait in self.waits.over():
+            if wait.token == self._closing:
+                self._close_sessions(now)
+            else:
+                self.out.append(Done(wait.token, None))
+
     def cancel(self, token: int) -> None:
+        self.waits.cancel(token)
         self.requests.cancel(token)
 
     def close(self, token: int, now: float) -> None:
-        """Close every session; Done comes when the MDSs have agreed."""
+        """Bring every change to safety, then close every session; Done comes when the MDSs have agreed."""
         self._closing = token
+        self.wait_safe(token, 0, NEVER, now)
+
+    def _close_sessions(self, now: float) -> None:
         for session in list(self.sessions.values()):
             session.close(now)
         self._maybe_closed()
@@ -91,6 +132,19 @@ class MdsClient:
                 session.lost(session.connection, ConnectionFailed("given up"), now)
         self._closing = None
 
+    def close_file(self, ino: int, file_mode: int, now: float) -> None:
+        self.engine.closed(ino, file_mode, now)
+        self._carry_out()
+
+    def release(self, ino: int, now: float) -> bool:
+        released = self.engine.release(ino, now)
+        self._carry_out()
+        return released
+
+    def drop_caches(self, now: float) -> None:
+        self.engine.drop_caches(now)
+        self._carry_out()
+
     # Routing
 
     def _route(self, request: Request, now: float) -> None:
@@ -101,7 +155,7 @@ class MdsClient:
         request.rank = rank
         session = self.session(rank, now)
         if session is not None and session.usable:
-            self._send(session, request)
+            self._send(session, request, now)
         elif session is not None and session.final is not None:
             self._fail(request, session.final)
             self.requests.finish(request)
@@ -138,9 +192,12 @@ class MdsClient:
         session.connect(now)
         return session
 
-    def _send(self, session: Session, request: Request) -> None:
+    def _send(self, session: Session, request: Request, now: float) -> None:
         assert self.mdsmap is not None
         operation, who = request.operation, self._credentials
+        releases: tuple[RequestRelease, ...] = ()
+        if operation.drop:
+            releases = self.engine.request_releases(session.rank, operation.path.ino, operation.drop, now)
         message = ClientRequest(
             head_version=_head_version(session.features),
             oldest_client_tid=self.requests.oldest_tid(),
@@ -155,13 +212,14 @@ class MdsClient:
             args=operation.args,
             path=operation.path,
             path2=operation.path2,
-            releases=(),
-            stamp=0,
+            releases=releases,
+            stamp=operation.stamp,
             data=operation.data,
             ext_num_fwd=request.num_fwd,
             gid_list=who.groups,
         )
         request.sent = True
+        request.sent_at = now
         session.send(message, tid=request.tid)
 
     # What the monitors bring
@@ -171,6 +229,7 @@ class MdsClient:
             return
         self.mdsmap = mdsmap
         self.out.append(Happened("mdsmap.received", {"epoch": mdsmap.epoch}))
+        self.engine.cache.note(MdsMapChanged(epoch=mdsmap.epoch))
         for rank, session in list(self.sessions.items()):
             session.set_timeout(mdsmap.session_timeout)
             gid = mdsmap.up.get(rank)
@@ -205,7 +264,31 @@ class MdsClient:
 
     def session_opened(self, session: Session, now: float) -> None:
         self._last_refused = None
+        self.engine.session_opened(session.rank, session.cap_gen, session.cap_ttl)
+        self._changed(session)
         self._route_waiting(now)
+
+    def num_caps(self, rank: int) -> int:
+        return self.engine.cache.rank(rank).num_caps
+
+    def session_renewed(self, session: Session, now: float) -> None:
+        self.engine.session_renewed(session.rank, session.cap_ttl)
+        self._changed(session)
+
+    def session_stale(self, session: Session, now: float) -> None:
+        self.engine.session_stale(session.rank, session.cap_gen)
+        self._changed(session)
+
+    def recalled(self, session: Session, max_caps: int, now: float) -> None:
+        self.engine.recalled(session.rank, max_caps, now)
+        self._carry_out()
+
+    def barrier(self, session: Session, now: float) -> None:
+        self.engine.before_barrier(session.rank)
+        self._carry_out()
+
+    def _changed(self, session: Session) -> None:
+        self.engine.cache.note(SessionChanged(rank=session.rank, state=session.state, why=session.why))
 
     def _route_waiting(self, now: float) -> None:
         for request in self.requests:
@@ -221,6 +304,15 @@ class MdsClient:
         session.lost(connection, error, now)
 
     def session_ended(self, session: Session, error: Exception, now: float) -> None:
+        self._changed(session)
+        lost = self.engine.session_lost(session.rank)
+        if lost:
+            named = tuple(lost.values())
+            lost_here = f"{error}; changes the MDS has not got are lost: {', '.join(named)}"
+            error = SessionLost(lost_here, reason="lost", lost=named)
+        for wait in self.waits.on(set(lost)) if lost else ():
+            self.out.append(Failed(wait.token, error))
+        self._check_waits(now)
         for request in self.requests:
             # What has not left yet may still go to whoever holds the rank next.
             if request.rank == session.rank and (request.sent or session.final is not None):
@@ -229,6 +321,8 @@ class MdsClient:
         self._maybe_closed()
 
     def session_closed(self, session: Session, now: float) -> None:
+        self.engine.session_lost(session.rank)
+        self._changed(session)
         self._maybe_closed()
 
     def _maybe_closed(self) -> None:
@@ -241,32 +335,52 @@ class MdsClient:
         if token is not None:
             self.out.append(Failed(token, error))
 
-    def pushed(self, session: Session, message: Any, now: float) -> None:
-        self.engine.receive(session.rank, message)
-        self._carry_out()
+    def pushed(self, session: Session, header: MessageHeader, message: Any, now: float) -> None:
+        if isinstance(message, ClientCaps | ClientLease):
+            self.engine.receive(session.rank, message, header.tid, now)
+            self._carry_out()
+            if isinstance(message, ClientCaps) and message.op == CapOp.FLUSH_ACK:
+                self._check_waits(now)
 
     def answered(self, session: Session, header: MessageHeader, message: Any, now: float) -> None:
         match message:
             case ClientReply():
-                self._reply(session, header.tid, message)
+                self._reply(session, header.tid, message, now)
             case ClientRequestForward():
                 self._forward(header.tid, message, now)
 
-    def _reply(self, session: Session, tid: int, reply: ClientReply) -> None:
-        self.engine.reply_received(session.rank, _inodes(reply))
-        self._carry_out()
+    def _reply(self, session: Session, tid: int, reply: ClientReply, now: float) -> None:
         request = self.requests.by_tid.get(tid)
         if request is None or request.rank != session.rank:
+            # Ours all the same: what it grants is held now, and must be known when it is asked back.
             self.unmatched += 1
+            self.engine.reply(session.rank, reply, now, now)
             return
+        inode, listed = self.engine.reply(session.rank, reply, request.sent_at, now)
+        operation = request.operation
         token = self.requests.release(request)
+        if not request.unsafe and not reply.result:
+            self._applied(operation, inode, token is None, now)
+        if inode is not None and operation.writes:
+            request.inos.add(inode.ino)
         if token is not None and reply.result < 0:
-            self.out.append(Failed(token, MdsError(-reply.result, None, request.operation.what)))
+            self.out.append(Failed(token, MdsError(-reply.result, None, operation.what)))
         elif token is not None:
-            self.out.append(Done(token, reply))
+            self.out.append(Done(token, Answer(reply, inode, listed)))
         request.unsafe = not reply.safe
         if reply.safe:
             self.requests.finish(request)
+            self._check_waits(now)
+        self._carry_out()
+
+    def _applied(self, operation: Operation, inode: Inode | None, abandoned: bool, now: float) -> None:
+        """An operation has succeeded: see to what the reply does not tell."""
+        if operation.op == RequestOp.RENAME:
+            self.engine.dentries.forget(self.engine.cache.inodes.get(operation.path2.ino), operation.path2.path)
+        if operation.file_mode is not None and inode is not None:
+            self.engine.opened(inode.ino, operation.file_mode, now)
+            if abandoned:
+                self.engine.closed(inode.ino, operation.file_mode, now)
 
     def _forward(self, tid: int, message: ClientRequestForward, now: float) -> None:
         """Another rank is in charge: send it there ourselves."""
@@ -280,18 +394,17 @@ class MdsClient:
 
     def _carry_out(self) -> None:
         """Send what the engine wants sent, in its order."""
-        self.engine.flush_releases()
-        for action in self.engine.out:
+        for action in self.engine.cache.out:
             session = self.sessions.get(action.rank)
             if session is not None and session.connection is not None:
-                session.send(action.message)
-        self.engine.out.clear()
+                session.send(action.message, tid=action.tid)
+        self.engine.cache.out.clear()
 
     # What time brings
 
     def next_deadline(self) -> float:
         sessions = min((session.next_deadline() for session in self.sessions.values()), default=NEVER)
-        return min(sessions, self.requests.next_deadline())
+        return min(sessions, self.requests.next_deadline(), self.waits.next_deadline(), self.engine.next_deadline())
 
     def tick(self, now: float) -> None:
         for session in list(self.sessions.values()):
@@ -300,6 +413,10 @@ class MdsClient:
             self._fail(request, self._timed_out(request))
             if not request.sent:
                 self.requests.finish(request)
+        for wait, awaited in list(self.waits.expired(now)):
+            self.out.append(Failed(wait.token, RequestTimeout(f"timed out awaiting {awaited}", awaited=awaited)))
+        self.engine.tick(now)
+        self._carry_out()
 
     def _timed_out(self, request: Request) -> RequestTimeout:
         session = self.sessions.get(request.rank) if request.rank is not None else None
@@ -326,14 +443,6 @@ class MdsClient:
 
 def _state(state: int) -> str:
     return f"up:{MdsState(state).name.lower()}" if state in MdsState._value2member_map_ else str(state)
-
-
-def _inodes(reply: ClientReply) -> list[InodeStat]:
-    """Every inode the reply tells of, and with it maybe grants a cap on."""
-    found = [reply.trace.dir, reply.trace.target]
-    if isinstance(reply.extra, ReaddirReply):
-        found += [entry.inode for entry in reply.extra.entries]
-    return [inode for inode in found if inode is not None]
 
 
 def _head_version(features: int) -> int:

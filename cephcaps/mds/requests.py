@@ -9,13 +9,16 @@ from __future__ import annotations
 
 import heapq
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import NamedTuple
 
+from cephcaps.engine.inode import Inode
+from cephwire.reply import ClientReply
 from cephwire.request import FilePath
 from cephwire.requestargs import RequestArgs
-from cephwire.requestop import RequestOp
+from cephwire.requestop import WRITE_OPS, RequestOp
 
-__all__ = ["Operation", "Request", "Requests"]
+__all__ = ["Answer", "Operation", "Request", "Requests"]
 
 NO_PATH = FilePath()
 
@@ -26,6 +29,9 @@ class Operation:
 
     Attributes:
         what: the path or inode it is about, in the caller's words; errors name it.
+        stamp: the caller's wall clock, ns: when what changes has changed.
+        drop: cap bits on the inode of ``path`` that the MDS would have to ask for; given back along with the request.
+        file_mode: `FileMode` bits in which it opens its target; None if it opens nothing.
     """
 
     op: RequestOp
@@ -34,6 +40,26 @@ class Operation:
     args: RequestArgs = b""
     path2: FilePath = NO_PATH
     data: bytes = b""
+    stamp: int = 0
+    drop: int = 0
+    file_mode: int | None = None
+
+    @property
+    def writes(self) -> bool:
+        return bool(self.op & WRITE_OPS)
+
+
+class Answer(NamedTuple):
+    """What came of an operation.
+
+    Attributes:
+        inode: the target, None where there is none.
+        listed: a listing's inodes, in the order of the reply's entries.
+    """
+
+    reply: ClientReply
+    inode: Inode | None
+    listed: list[Inode]
 
 
 @dataclass(slots=True)
@@ -47,6 +73,8 @@ class Request:
         num_fwd: how often MDSs have passed it on.
         unsafe: applied, not yet durable.
         deadline: when the caller stops waiting.
+        sent_at: when it last left.
+        inos: inodes it changes, as far as known: what fsync on one of them waits for.
     """
 
     tid: int
@@ -57,6 +85,8 @@ class Request:
     sent: bool = False
     num_fwd: int = 0
     unsafe: bool = False
+    sent_at: float = 0.0
+    inos: set[int] = field(default_factory=set)
 
     def __str__(self) -> str:
         return f"{self.operation.op.name.lower()} of {self.operation.what}"
@@ -75,12 +105,26 @@ class Requests:
         return iter(list(self.by_tid.values()))
 
     def add(self, token: int, operation: Operation, deadline: float) -> Request:
-        request = Request(self._next_tid, token, operation, deadline)
+        inos = {operation.path.ino, operation.path2.ino} - {0} if operation.writes else set()
+        request = Request(self._next_tid, token, operation, deadline, inos=inos)
         self._next_tid += 1
         self.by_tid[request.tid] = self.by_token[token] = request
         if deadline != float("inf"):
             heapq.heappush(self._deadlines, (deadline, request.tid))
         return request
+
+    @property
+    def last_tid(self) -> int:
+        return self._next_tid - 1
+
+    def unsafe(self, ino: int, up_to: int) -> Request | None:
+        """The oldest request, up to that tid, that changes ``ino`` (0: anything) and is not known to be durable."""
+        for request in self.by_tid.values():
+            if request.tid > up_to:
+                return None
+            if request.operation.writes and request.sent and (not ino or ino in request.inos):
+                return request
+        return None
 
     def oldest_tid(self) -> int:
         """The oldest not known to be durable: an MDS may forget what it did for those before."""

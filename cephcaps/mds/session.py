@@ -57,13 +57,27 @@ class SessionHost(Protocol):
 
     def session_opened(self, session: Session, now: float) -> None: ...
 
+    def num_caps(self, rank: int) -> int: ...
+
+    def session_renewed(self, session: Session, now: float) -> None:
+        """Caps from before count again, as far as they were granted again."""
+
+    def session_stale(self, session: Session, now: float) -> None:
+        """Caps do not count until they are granted again."""
+
+    def recalled(self, session: Session, max_caps: int, now: float) -> None:
+        """The MDS wants us to hold no more caps than that."""
+
+    def barrier(self, session: Session, now: float) -> None:
+        """Send all that is owed before what comes next."""
+
     def session_ended(self, session: Session, error: Exception, now: float) -> None:
         """The session is gone and with it all that was sent over it."""
 
     def session_closed(self, session: Session, now: float) -> None:
         """The session was closed as we asked."""
 
-    def pushed(self, session: Session, message: Any, now: float) -> None:
+    def pushed(self, session: Session, header: MessageHeader, message: Any, now: float) -> None:
         """A message about caps, leases, snapshots or quotas."""
 
     def answered(self, session: Session, header: MessageHeader, message: Any, now: float) -> None:
@@ -77,11 +91,11 @@ class Session:
         rank, gid, addr: the MDS daemon; another gid is another daemon.
         state: as named in the protocol's documentation.
         seq: messages pushed to us since the session opened.
-        num_caps: caps held from this rank.
         cap_gen: rises whenever caps from before stop counting.
         cap_ttl: until when caps count without renewal, on the clock of ``now``.
         features: client features both sides have.
         why: why it is not open, in words; empty if there is nothing to say.
+        read_only: the MDS takes no changes any more, and says so with EROFS.
         final: why this MDS will not have another session with us; None if it may.
     """
 
@@ -92,12 +106,12 @@ class Session:
         self.addr = addr
         self.state: SessionState = "opening"
         self.seq = 0
-        self.num_caps = 0
         self.cap_gen = 0
         self.cap_ttl = 0.0
         self.features = 0
         self.why = ""
         self.final: Exception | None = None
+        self.read_only = False
         self.connection: Connection | None = None
         self.metadata = metadata
         self.renew_interval = NEVER
@@ -113,6 +127,11 @@ class Session:
 
     def __repr__(self) -> str:
         return f"<Session rank={self.rank} {self.state} seq={self.seq} num_caps={self.num_caps}>"
+
+    @property
+    def num_caps(self) -> int:
+        """Caps held from this rank."""
+        return self._host.num_caps(self.rank)
 
     @property
     def who(self) -> str:
@@ -152,6 +171,10 @@ class Session:
 
     def _say(self, op: SessionOp, seq: int) -> None:
         self.send(ClientSession(op, seq), version=SHORT_FORM)
+
+    def flush_journal(self) -> None:
+        """Ask the MDS to make all it has applied durable now; it does not answer."""
+        self._say(SessionOp.REQUEST_FLUSH_MDLOG, 0)
 
     def close(self, now: float) -> None:
         """Ask the MDS to close; it answers with CLOSE, unless it has pushed more meanwhile."""
@@ -200,7 +223,7 @@ class Session:
             self._session_message(message, now)
         elif isinstance(message, PUSHED):
             self.seq += 1
-            self._host.pushed(self, message, now)
+            self._host.pushed(self, header, message, now)
             if self.state == "closing":
                 # The MDS takes no close that has not seen all it pushed; it waits for this one.
                 self._say(SessionOp.REQUEST_CLOSE, self.seq)
@@ -217,13 +240,16 @@ class Session:
                     self.cap_ttl = self._renew_sent_at + self._session_timeout
                     if self.state == "stale":
                         self._set_state("open")
+                    self._host.session_renewed(self, now)
             case SessionOp.STALE:
                 self.cap_gen += 1
                 self.cap_ttl = 0.0
                 self._set_state("stale")
+                self._host.session_stale(self, now)
                 self._renew(now)
             case SessionOp.FLUSHMSG:
-                # A barrier: everything before it has been handled, and answered, in this very order.
+                # A barrier: everything before it has been handled, and what that owes leaves first.
+                self._host.barrier(self, now)
                 self._say(SessionOp.FLUSHMSG_ACK, message.seq)
             case SessionOp.CLOSE:
                 asked = self.state == "closing"
@@ -234,8 +260,10 @@ class Session:
                     self._end(SessionLost(f"{self.who} closed the session", reason="closed"), now)
             case SessionOp.REJECT:
                 self._rejected(message, now)
-            case SessionOp.RECALL_STATE | SessionOp.FORCE_RO:
-                pass  # nothing is held, nothing is written
+            case SessionOp.RECALL_STATE:
+                self._host.recalled(self, message.max_caps, now)
+            case SessionOp.FORCE_RO:
+                self.read_only = True
             case _:
                 raise ProtocolViolation(f"{self.who} sent session op {message.op}, which is not for clients")
 

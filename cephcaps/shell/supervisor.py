@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import os
-from typing import Any, assert_never
+from collections.abc import Callable
+from typing import Any, TypeVar, assert_never
 
 import anyio
 
@@ -17,11 +18,13 @@ from cephcaps.core import Close, Core, Request
 from cephcaps.errors import ConnectionFailed
 from cephcaps.messenger.connection import Connection
 from cephcaps.shell.connection import SocketProtocol
+from cephcaps.shell.listen import EventQueue
 from cephcaps.shell.log import get_logger
 
 __all__ = ["Supervisor"]
 
 NEVER = float("inf")
+T = TypeVar("T")
 
 
 class Supervisor:
@@ -37,6 +40,7 @@ class Supervisor:
         self._waiting: dict[int, asyncio.Future[Any]] = {}
         self._last_token = 0
         self._timer: asyncio.TimerHandle | None = None
+        self._listeners: list[EventQueue] = []
         self._leaving = asyncio.Event()
         self._started = asyncio.Event()
         self._crash: Exception | None = None
@@ -77,9 +81,28 @@ class Supervisor:
         for future in self._waiting.values():
             if not future.done():
                 future.set_exception(ConnectionFailed("the client was closed"))
+        for queue in self._listeners:
+            queue.end()
         self._leaving.set()
         if self._task is not None:
             await asyncio.shield(self._task)
+
+    @property
+    def closed(self) -> bool:
+        return self._leaving.is_set() or self._crash is not None
+
+    # Listeners
+
+    def listen(self, queue: EventQueue) -> None:
+        self.check_usable()
+        self._listeners.append(queue)
+        cache = self.core.mds.engine.cache
+        cache.events = cache.events or []
+
+    def unlisten(self, queue: EventQueue) -> None:
+        self._listeners.remove(queue)
+        if not self._listeners:
+            self.core.mds.engine.cache.events = None
 
     # Callers
 
@@ -97,6 +120,13 @@ class Supervisor:
         finally:
             if self._waiting.pop(token, None) is not None and not (future.done() and not future.cancelled()):
                 self.core.cancel(token)
+
+    def local(self, step: Callable[[float], T]) -> T:
+        """Let the core do what needs no answer."""
+        self.check_usable()
+        result = step(self._loop.time())
+        self._pump()
+        return result
 
     def check_usable(self) -> None:
         """Raise what stands in the way of using this client here and now."""
@@ -170,6 +200,12 @@ class Supervisor:
                         assert_never(action)
         for socket in self._sockets.values():
             socket.flush()
+        events = self.core.mds.engine.cache.events
+        if events:
+            happened = events[:]
+            events.clear()
+            for listener in self._listeners:
+                listener.put(happened)
         self._set_timer()
 
     def _set_timer(self) -> None:

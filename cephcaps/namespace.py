@@ -1,0 +1,350 @@
+"""What one can do with names and attributes: the calls a file system is made of."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import os
+import stat as st
+import time
+from collections.abc import AsyncIterator
+from typing import TYPE_CHECKING, Any
+
+from cephcaps.caps import Caps
+from cephcaps.core import STAT_MASK, SetAttributes
+from cephcaps.engine.inode import Inode
+from cephcaps.engine.setattr import Change
+from cephcaps.errors import MdsError, RequestTimeout
+from cephcaps.file import ANYWHERE, OpenFile
+from cephcaps.mds.requests import Answer, Operation
+from cephcaps.shell.supervisor import Supervisor
+from cephcaps.stat import DirEntry, Stat
+from cephcaps.walk import split, walk
+from cephwire.capbits import StatMask
+from cephwire.frag import WHOLE, frag_is_last, frag_next
+from cephwire.reply import ReaddirFlag, ReaddirReply
+from cephwire.request import FilePath
+from cephwire.requestargs import MkdirArgs, OpenArgs, OpenFlag, ReaddirArgFlag, ReaddirArgs
+from cephwire.requestop import RequestOp
+
+if TYPE_CHECKING:
+    from cephcaps.client import Client
+
+__all__ = ["DEFAULT", "Namespace", "Path"]
+
+Path = str | os.PathLike[str]
+
+DEFAULT: Any = object()
+"""Stands for the client's own request time-out; None would mean to wait for ever."""
+
+
+NO_PATH = FilePath()
+
+
+class Namespace:
+    """Paths are absolute from the root of the mount. Times are nanoseconds; errors are MdsError, which is also the
+    OSError its errno means. ``timeout`` is in seconds, the client's ``request_timeout`` unless given."""
+
+    root_ino: int
+    _request_timeout: float | None
+
+    @property
+    def _running(self) -> Supervisor:
+        raise NotImplementedError
+
+    @property
+    def _client(self) -> Client:
+        raise NotImplementedError
+
+    # Looking
+
+    async def stat(
+        self,
+        path: Path,
+        want: str | int | Caps = "",
+        *,
+        follow_symlinks: bool = True,
+        timeout: float | None = DEFAULT,
+    ) -> Stat:
+        """The metadata of ``path``, as of now: what other clients hold dirty is asked for.
+
+        Costs no message where our caps cover it.
+
+        Args:
+            want: caps to be valid in the answer beyond what stat shows.
+        Raises:
+            MdsError: the MDS refused; FileNotFoundError, NotADirectoryError, PermissionError ... as it says.
+            RequestTimeout: no answer in time.
+        """
+        mask = STAT_MASK | int(Caps(want))
+        return self._stat_of(await self._walk(path, mask, self._until(timeout), follow=follow_symlinks))
+
+    async def exists(self, path: Path, *, timeout: float | None = DEFAULT) -> bool:
+        """Whether ``path`` leads to anything; a dangling symlink does not."""
+        try:
+            await self._walk(path, 0, self._until(timeout))
+        except (FileNotFoundError, NotADirectoryError):
+            return False
+        return True
+
+    async def readlink(self, path: Path, *, timeout: float | None = DEFAULT) -> str:
+        """What the symlink ``path`` says.
+
+        Raises:
+            MdsError: EINVAL where it is none.
+        """
+        inode = await self._walk(path, 0, self._until(timeout), follow=False)
+        if not st.S_ISLNK(inode.mode):
+            raise MdsError(errno.EINVAL, None, os.fspath(path))
+        return inode.symlink
+
+    async def listdir(self, path: Path, *, timeout: float | None = DEFAULT) -> list[str]:
+        """The names in directory ``path``, in the MDS's order."""
+        return [entry.name async for entry in self.scandir(path, timeout=timeout)]
+
+    async def scandir(self, path: Path, *, timeout: float | None = DEFAULT) -> AsyncIterator[DirEntry]:
+        """The entries of directory ``path`` as they come, ``timeout`` counting for each piece of the answer.
+
+        Raises:
+            MdsError: ENOTDIR where it is no directory.
+        """
+        what = os.fspath(path)
+        inode = await self._walk(path, 0, self._until(timeout))
+        if not st.S_ISDIR(inode.mode):
+            raise MdsError(errno.ENOTDIR, None, what)
+        frag, last = WHOLE, ""
+        while True:
+            # A directory may be split or joined while we read it. The MDS maps the fragment asked for to the one it
+            # has now and goes on behind the last name told, in the order of the names' hash, which stays.
+            args = ReaddirArgs(frag, 0, 0, ReaddirArgFlag.REPLY_BITFLAGS, 0)
+            listing = Operation(RequestOp.READDIR, FilePath(inode.ino), what, args, path2=FilePath(0, last))
+            answer = await self._ask(listing, self._until(timeout))
+            found = answer.reply.extra
+            if not isinstance(found, ReaddirReply):
+                raise MdsError(errno.EIO, "the MDS told nothing of the directory", what)
+            for entry, child in zip(found.entries, answer.listed, strict=True):
+                last = entry.dname
+                yield DirEntry(entry.dname, child.ino, self._stat_of(child))
+            frag = found.dirstat.frag
+            if found.flags & ReaddirFlag.FRAG_END:
+                if frag_is_last(frag):
+                    return
+                frag = frag_next(frag)
+
+    # Names
+
+    async def mkdir(self, path: Path, mode: int = 0o755, *, timeout: float | None = DEFAULT) -> None:
+        """Make a directory."""
+        await self._make(RequestOp.MKDIR, path, self._until(timeout), MkdirArgs(st.S_IFDIR | mode & 0o7777))
+
+    async def makedirs(
+        self, path: Path, mode: int = 0o755, *, exist_ok: bool = False, timeout: float | None = DEFAULT
+    ) -> None:
+        """Make a directory and those above it that are missing.
+
+        Raises:
+            FileExistsError: it is there and ``exist_ok`` is not set, or something else has its name.
+        """
+        until = self._until(timeout)
+        text = os.fsdecode(path)
+        above, name = split(text)
+        if name and above != "/" and not await self.exists(above, timeout=self._left(until)):
+            await self.makedirs(above, mode, exist_ok=True, timeout=self._left(until))
+        try:
+            await self._make(RequestOp.MKDIR, path, until, MkdirArgs(st.S_IFDIR | mode & 0o7777))
+        except FileExistsError:
+            if not exist_ok or not (await self.stat(path, timeout=self._left(until))).is_dir:
+                raise
+
+    async def symlink(self, target: str, path: Path, *, timeout: float | None = DEFAULT) -> None:
+        """Make ``path`` a symlink that says ``target``."""
+        await self._make(RequestOp.SYMLINK, path, self._until(timeout), None, path2=FilePath(0, target))
+
+    async def link(self, existing: Path, path: Path, *, timeout: float | None = DEFAULT) -> None:
+        """Give the file ``existing`` another name, ``path``. A symlink is not followed."""
+        until = self._until(timeout)
+        inode = await self._walk(existing, 0, until, follow=False)
+        if st.S_ISDIR(inode.mode):
+            raise MdsError(errno.EPERM, None, os.fspath(existing))
+        await self._make(RequestOp.LINK, path, until, None, path2=FilePath(inode.ino))
+
+    async def unlink(self, path: Path, *, timeout: float | None = DEFAULT) -> None:
+        """Take away the name ``path`` of something that is no directory."""
+        await self._make(RequestOp.UNLINK, path, self._until(timeout), None, missing=errno.EISDIR)
+
+    async def rmdir(self, path: Path, *, timeout: float | None = DEFAULT) -> None:
+        """Take away an empty directory."""
+        await self._make(RequestOp.RMDIR, path, self._until(timeout), None, missing=errno.EBUSY)
+
+    async def rename(self, source: Path, target: Path, *, timeout: float | None = DEFAULT) -> None:
+        """Give what is called ``source`` the name ``target``, replacing what had that name."""
+        until = self._until(timeout)
+        directory, name = await self._parent(source, until, errno.EBUSY)
+        old = FilePath(directory.ino, name)
+        await self._make(RequestOp.RENAME, target, until, None, path2=old, missing=errno.EBUSY)
+
+    # Attributes
+
+    async def setattr(
+        self,
+        path: Path,
+        *,
+        mode: int | None = None,
+        uid: int | None = None,
+        gid: int | None = None,
+        size: int | None = None,
+        atime: int | None = None,
+        mtime: int | None = None,
+        follow_symlinks: bool = True,
+        timeout: float | None = DEFAULT,
+    ) -> None:
+        """Change attributes. What an exclusive cap of ours covers is changed here and flushed later."""
+        until = self._until(timeout)
+        inode = await self._walk(path, 0, until, follow=follow_symlinks)
+        change = Change(time.time_ns(), mode, uid, gid, size, atime, mtime)
+        await self._change(inode, os.fsdecode(path), change, until)
+
+    async def chmod(self, path: Path, mode: int, *, timeout: float | None = DEFAULT) -> None:
+        """Set the permission bits."""
+        await self.setattr(path, mode=mode, timeout=timeout)
+
+    async def chown(
+        self, path: Path, uid: int, gid: int, *, follow_symlinks: bool = True, timeout: float | None = DEFAULT
+    ) -> None:
+        """Set owner and group; -1 leaves one as it is."""
+        await self.setattr(
+            path,
+            uid=None if uid == -1 else uid,
+            gid=None if gid == -1 else gid,
+            follow_symlinks=follow_symlinks,
+            timeout=timeout,
+        )
+
+    async def utime(self, path: Path, ns: tuple[int, int], *, timeout: float | None = DEFAULT) -> None:
+        """Set atime and mtime."""
+        await self.setattr(path, atime=ns[0], mtime=ns[1], timeout=timeout)
+
+    async def truncate(self, path: Path, size: int, *, timeout: float | None = DEFAULT) -> None:
+        """Make a file ``size`` bytes long; what is added is a hole."""
+        until = self._until(timeout)
+        inode = await self._walk(path, 0, until)
+        if st.S_ISDIR(inode.mode):
+            raise MdsError(errno.EISDIR, None, os.fspath(path))
+        await self._change(inode, os.fsdecode(path), Change(time.time_ns(), size=size), until)
+
+    async def _change(self, inode: Inode, what: str, change: Change, until: float | None) -> None:
+        if change.size is not None and change.size < 0:
+            raise MdsError(errno.EINVAL, None, what)
+        await self._running.call(SetAttributes(inode.ino, what, change), self._left(until))
+
+    async def set_attributes(self, ino: int, what: str, attributes: dict[str, int], timeout: float | None) -> None:
+        """As `setattr`, of an inode by number. For `OpenFile`."""
+        change = Change(time.time_ns(), **attributes)
+        await self._running.call(SetAttributes(ino, what, change), self._left(self._until(timeout)))
+
+    # Files
+
+    def open(self, path: Path, how: str = "r", *, mode: int = 0o644, timeout: float | None = DEFAULT) -> OpenFile:
+        """A file to be held open in an ``async with`` block, with the caps ``how`` needs.
+
+        Args:
+            how: "r", "r+", "w" (create, cut to nothing), "x" (create, must not exist), "a" (create).
+            mode: permission bits of a file that is created.
+        """
+        return OpenFile(self._client, os.fsdecode(path), how, mode, timeout)
+
+    async def open_inode(self, path: str, flags: int, file_mode: int, mode: int, timeout: float | None) -> int:
+        """Open ``path``; gives its number. For `OpenFile`, which closes it."""
+        until = self._until(timeout)
+        try:
+            inode = None
+            if not flags & OpenFlag.EXCL:
+                inode = await self._walk(path, 0, until)
+        except FileNotFoundError:
+            if not flags & OpenFlag.CREAT:
+                raise
+        if inode is None:
+            directory, name = await self._parent(path, until, errno.EISDIR)
+            where, op = FilePath(directory.ino, name), RequestOp.CREATE
+        elif st.S_ISDIR(inode.mode) and flags & (OpenFlag.WRONLY | OpenFlag.RDWR):
+            raise MdsError(errno.EISDIR, None, path)
+        else:
+            where, op = FilePath(inode.ino), RequestOp.OPEN
+            flags &= ~OpenFlag.CREAT
+        args = OpenArgs(flags, st.S_IFREG | mode & 0o7777, *ANYWHERE, StatMask.INODE_ALL, inode.size if inode else 0)
+        operation = Operation(op, where, path, args, stamp=time.time_ns(), file_mode=file_mode)
+        opened = (await self._ask(operation, until)).inode
+        if opened is None:
+            raise MdsError(errno.EIO, "the MDS told nothing of the file", path)
+        return opened.ino
+
+    # What the above is made of
+
+    async def _make(
+        self,
+        op: RequestOp,
+        path: Path,
+        until: float | None,
+        args: Any,
+        *,
+        path2: FilePath = NO_PATH,
+        missing: int = errno.EEXIST,
+    ) -> None:
+        """An operation on the name at the end of ``path``; ``missing`` is the error where it ends in none."""
+        directory, name = await self._parent(path, until, missing)
+        where = FilePath(directory.ino, name)
+        await self._ask(Operation(op, where, os.fsdecode(path), args, path2=path2, stamp=time.time_ns()), until)
+
+    async def _parent(self, path: Path, until: float | None, missing: int) -> tuple[Inode, str]:
+        above, name = split(os.fsdecode(path))
+        if not name:
+            raise MdsError(missing, None, os.fspath(path))
+        if len(os.fsencode(name)) > 255:
+            raise MdsError(errno.ENAMETOOLONG, None, os.fspath(path))
+        directory = await self._walk(above, 0, until)
+        if not st.S_ISDIR(directory.mode):
+            raise MdsError(errno.ENOTDIR, None, os.fspath(path))
+        return directory, name
+
+    async def _walk(self, path: Path, mask: int, until: float | None, *, follow: bool = True) -> Inode:
+        return await walk(_Asker(self, until), os.fsdecode(path), mask, follow=follow)
+
+    def _stat_of(self, inode: Inode) -> Stat:
+        engine = self._running.core.mds.engine
+        return Stat.of(inode, engine.cache.issued(inode, asyncio.get_running_loop().time()))
+
+    def _until(self, timeout: float | None) -> float | None:
+        """The end of ``timeout`` on the loop's clock."""
+        seconds = self._request_timeout if timeout is DEFAULT else timeout
+        return None if seconds is None else asyncio.get_running_loop().time() + seconds
+
+    def _left(self, until: float | None) -> float | None:
+        return None if until is None else max(until - asyncio.get_running_loop().time(), 0.0)
+
+    async def _ask(self, operation: Operation, until: float | None) -> Answer:
+        left = self._left(until)
+        if left is not None and left <= 0:
+            raise RequestTimeout(f"{operation.what}: time was up before all was asked", awaited="our turn")
+        answer: Answer = await self._running.call(operation, left)
+        return answer
+
+
+class _Asker:
+    """The file system as `walk` sees it, within one call's time."""
+
+    def __init__(self, client: Namespace, until: float | None) -> None:
+        self.root_ino = client.root_ino
+        self._client = client
+        self._until = until
+        self._engine = client._running.core.mds.engine
+        self._now = asyncio.get_running_loop().time
+        client._running.check_usable()
+
+    def known(self, ino: int, mask: int) -> Inode | None:
+        return self._engine.known(ino, mask, self._now())
+
+    def lookup(self, directory: int, name: str, mask: int) -> Inode | int | None:
+        return self._engine.lookup(directory, name, mask, self._now())
+
+    async def ask(self, operation: Operation) -> Inode | None:
+        return (await self._client._ask(operation, self._until)).inode
