@@ -1,0 +1,96 @@
+"""The caps between a client and its MDS as both sides tell them, and what the client has sent."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, NamedTuple, TypeVar
+
+import pytest
+
+from cephcaps import Client
+from cephcaps.messenger.connection import Connection
+
+from .cluster import LiveCluster
+from .waiting import until
+
+__all__ = ["Sent", "SentMessage", "agree", "ours", "theirs"]
+
+T = TypeVar("T")
+
+
+def ours(client: Client, ino: int) -> dict[str, Any] | None:
+    """Our cap in the words of ``dump inode``."""
+    held = client.inode_caps(ino)
+    if held is None or 0 not in held.per_mds:
+        return None
+    cap = held.per_mds[0]
+    return {
+        "client_id": client.global_id,
+        "pending": str(cap.issued),
+        "issued": str(cap.implemented),
+        "wanted": str(cap.wanted),
+        "last_sent": cap.seq,
+    }
+
+
+def theirs(client: Client, dump: dict[str, Any] | None) -> dict[str, Any] | None:
+    """Our cap as the MDS tells it."""
+    caps = dump["client_caps"] if dump is not None else []
+    return next((cap for cap in caps if cap["client_id"] == client.global_id), None)
+
+
+async def agree(
+    cluster: LiveCluster, client: Client, ino: int, *, within: float = 5.0, **fields: Any
+) -> dict[str, Any]:
+    """What ``dump inode`` says, once both sides tell the same of our cap, with nothing asked back, and ``fields`` are so.
+
+    Raises:
+        TimeoutError: they do not agree; the message says what both told last.
+    """
+
+    async def look() -> dict[str, Any] | None:
+        nonlocal told
+        dump = await cluster.aio.dump_inode(ino)
+        mine, seen = ours(client, ino), theirs(client, dump)
+        shown = {name: dump.get(name) for name in fields} if dump is not None else {}
+        told = f"we say {mine}, the MDS {seen} {shown}"
+        settled = mine is None or mine["pending"] == mine["issued"]
+        return dump if mine == seen and settled and shown == fields else None
+
+    told = ""
+    try:
+        return await until(look, f"both agree on inode {ino:#x} {fields or ''}", within=within)
+    except TimeoutError:
+        raise TimeoutError(f"no agreement on inode {ino:#x} and {fields} in {within:g} s: {told}") from None
+
+
+class SentMessage(NamedTuple):
+    connection: Connection
+    message: Any
+    tid: int
+
+
+class Sent:
+    """Every message that clients of this process send, from when it is made."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.all: list[SentMessage] = []
+        send = Connection.send
+
+        def note(connection: Connection, message: Any, *, tid: int = 0, **how: Any) -> None:
+            self.all.append(SentMessage(connection, message, tid))
+            send(connection, message, tid=tid, **how)
+
+        monkeypatch.setattr(Connection, "send", note)
+
+    def by(self, client: Client, kind: type[T]) -> list[T]:
+        """Messages of one kind that ``client`` has sent to MDSs."""
+        return [sent.message for sent in self._by(client) if isinstance(sent.message, kind)]
+
+    def count(self, client: Client) -> int:
+        """How many messages ``client`` has sent to MDSs."""
+        return sum(1 for _ in self._by(client))
+
+    def _by(self, client: Client) -> Iterator[SentMessage]:
+        connections = {session.connection for session in client.sessions.values()}
+        return (sent for sent in self.all if sent.connection in connections)
