@@ -13,7 +13,8 @@ __all__ = ["Caps"]
 class Caps:
     """An immutable set of cap bits, written as Ceph writes it: ``Caps("pAsLsXsFscr")``.
 
-    Accepts such text, a number, a number as text (``"0x155"``), or another Caps; "" is none. Raises ValueError for anything else.
+    Accepts such text, a number, a number as text (``"0x155"``), or another Caps; "" is none. Raises ValueError for
+    anything else.
     """
 
     __slots__ = ("_bits",)

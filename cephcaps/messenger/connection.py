@@ -12,8 +12,6 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Any, Protocol
 
-from cephwire.messages import BY_CLASS, BY_NUMBER
-
 from cephcaps.auth.authenticator import Authenticator, Secrets
 from cephcaps.errors import ConnectionFailed, ProtocolViolation
 from cephcaps.messenger.framing import MAX_FRAME, FrameReader, FrameWriter
@@ -54,6 +52,7 @@ from cephwire.frames import (
     Priority,
     Tag,
 )
+from cephwire.messages import BY_CLASS, BY_NUMBER
 
 __all__ = ["Connection", "Instance", "Owner", "Phase"]
 
