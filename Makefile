@@ -7,6 +7,8 @@ BASE_PYTHON ?= python3
 PYTHON := .venv/bin/python
 PURE := -m "not live and not soak" --ignore=tests/benchmarks
 LIVE := -m "live and not soak" tests/live
+# What runs on both releases by itself, or on none.
+ONCE := --ignore=tests/live/test_idle.py --ignore=tests/live/test_conf_oracle.py
 TENTACLE_ROOT := $(or $(CEPHCAPS_TENTACLE),/var/cache/cephcaps/tentacle)
 CEPH_PACKAGES := ceph-mon ceph-osd ceph-mds ceph-common ceph-fuse fuse3 python3-cephfs debootstrap xz-utils
 
@@ -44,7 +46,7 @@ test-live: setup $(IF_ROOT_CEPH)  ## The live tests on this machine's own Ceph p
 	CEPHCAPS_RELEASE=pacific $(PYTHON) -m pytest $(LIVE)
 
 test-tentacle: setup $(IF_ROOT_TENTACLE)  ## The live tests on Ceph Tentacle, in its folder
-	CEPHCAPS_RELEASE=tentacle $(PYTHON) -m pytest $(LIVE)
+	CEPHCAPS_RELEASE=tentacle $(PYTHON) -m pytest $(LIVE) $(ONCE)
 
 check: setup  ## Lint, format, types and the pure tests with few examples, in under a minute
 	$(PYTHON) -m ruff check
@@ -66,11 +68,11 @@ tentacle: $(IF_ROOT_CEPH)  ## Build the folder with Ceph Tentacle, once a machin
 soak: setup $(IF_ROOT_CEPH)  ## The tests that take minutes
 	$(PYTHON) -m pytest -m soak
 
-bench: setup  ## The figures of the README
-	$(PYTHON) -m pytest tests/benchmarks -s
+bench: setup  ## Figures beside those of peers, in one run
+	$(PYTHON) -m tests.benchmarks.codec
 
-fuzz: setup  ## The property tests with 20,000 examples each
-	$(PYTHON) -m pytest $(PURE) --hypothesis-profile=fuzz
+fuzz: setup  ## Mutated bytes at every decoder and handshake, for ten minutes
+	$(PYTHON) -m tests.fuzz --seconds 600
 
 clean:  ## Remove .venv, caches and builds; Ceph's packages and the Tentacle folder stay
 	rm -rf .venv .hypothesis .mypy_cache .pytest_cache .ruff_cache .benchmarks build dist

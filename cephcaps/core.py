@@ -251,7 +251,10 @@ class Core:
     def _unreachable(self) -> Exception:
         """Why we are not mounted yet."""
         if not self.monitors.ready:
-            tried = "; ".join(f"mon at {addr}: {error}" for addr, error in self.monitors.errors.items())
+            errors: dict[EntityAddr, object] = dict(self.monitors.errors)
+            if (trying := self.monitors.connection) is not None:
+                errors.setdefault(trying.target, f"no answer while awaiting {trying.phase.value}")
+            tried = "; ".join(f"mon at {addr}: {error}" for addr, error in errors.items())
             return ConnectionFailed(
                 f"no monitor let us in: {tried or 'none answered'}; check mon_host and that a monitor runs there"
             )

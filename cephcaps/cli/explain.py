@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import shutil
-import sys
 import textwrap
 from typing import Any
 
 import click
 
 from cephcaps.cli.options import CephCommand, Settings, global_options
-from cephcaps.cli.output import emit, emit_json
+from cephcaps.cli.output import emit, emit_json, on_terminal
 from cephwire.capbits import CAP_BITS, cap_string, parse_caps
 
 __all__ = ["explain"]
@@ -57,7 +56,7 @@ def _facts(bits: int) -> dict[str, Any]:
 
 
 def _plain(bits: int) -> str:
-    width = min(shutil.get_terminal_size().columns, WIDEST) if sys.stdout.isatty() else WIDEST
+    width = min(shutil.get_terminal_size().columns, WIDEST) if on_terminal() else WIDEST
     lines = [f"{cap_string(bits)} = {bits:#x} = {bits}"]
     for cap in CAP_BITS:
         if bits & cap.bit:

@@ -11,7 +11,7 @@ from typing import Any
 
 import click
 
-__all__ = ["as_bytes", "emit", "emit_json", "escaped", "iso_time", "name_facts", "shown_name"]
+__all__ = ["as_bytes", "emit", "emit_json", "escaped", "iso_time", "name_facts", "on_terminal", "shown_name"]
 
 NSEC = 1_000_000_000
 
@@ -54,6 +54,11 @@ def _discard_rest() -> None:
     os.close(nowhere)
 
 
+def on_terminal() -> bool:
+    """Whether results are read by a person."""
+    return sys.stdout is not None and sys.stdout.isatty()
+
+
 def as_bytes(name: str) -> bytes:
     """The bytes that the library gives as ``name``, whatever this machine's locale."""
     return name.encode("utf-8", "surrogateescape")
@@ -74,7 +79,7 @@ def name_facts(key: str, name: str) -> dict[str, str]:
 
 def shown_name(name: str) -> str:
     """``name`` for plain output: as it is, but harmless where a terminal would act on it."""
-    if not sys.stdout.isatty():
+    if not on_terminal():
         return name
     return escaped(name.replace("\\", "\\\\"))
 

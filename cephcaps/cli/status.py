@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import sys
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import click
 
 from cephcaps.cli.options import CephCommand, Settings, global_options
-from cephcaps.cli.output import emit, emit_json, escaped, name_facts
+from cephcaps.cli.output import emit, emit_json, escaped, name_facts, on_terminal
 from cephcaps.cli.running import run
 
 if TYPE_CHECKING:
@@ -161,7 +160,7 @@ def _plain(facts: Facts) -> str:
         named = [name for name in session["features"] if name.isidentifier()]
         features = f"{session['feature_bits']}: {' '.join(named)}"
         sessions.add_row(f"rank {session['rank']}", session["state"], *numbers, _mode(session), features)
-    tty = sys.stdout.isatty()
+    tty = on_terminal()
     page = StringIO()
     console = Console(file=page, force_terminal=tty, width=None if tty else UNFOLDED, markup=False, highlight=False)
     console.print(Group(summary, "", ranks, "", sessions))

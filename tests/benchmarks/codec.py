@@ -87,8 +87,8 @@ def by_hand(raw: bytes) -> ClientCaps:
     body = CapBody(size, max_size, tsize, tseq, ms * NSEC + mn, as_ * NSEC + an, cs * NSEC + cn, layout, warp)
     return ClientCaps(
         op, ino, realm, cap_id, seq, issue_seq, caps, wanted, dirty, mseq, follows, uid, gid, mode, nlink, xv, body,
-        trace, b"", flock, None, inline_version, inline, barrier, oldest, cuid, cgid, pool_ns, bs * NSEC + bn, change, flags,
-        nfiles, nsubdirs, auth, file,
+        trace, b"", flock, None, inline_version, inline, barrier, oldest, cuid, cgid, pool_ns, bs * NSEC + bn, change,
+        flags, nfiles, nsubdirs, auth, file,
     )  # fmt: skip
 
 

@@ -1,0 +1,90 @@
+"""Fuzzes what reads bytes from outside.
+
+    python -m tests.fuzz --seconds N [--seed S] [--only TARGET]
+
+Each case is made from seed, target and number alone, so that a failure is had again with the line it prints.
+"""
+
+from __future__ import annotations
+
+import argparse
+import random
+import resource
+import signal
+import sys
+import time
+import traceback
+from collections import Counter
+from types import FrameType
+
+from tests.fuzz.targets import TARGETS, prepare, turns
+
+HANG = 5.0
+"""Seconds after which a case counts as hanging; the slowest takes a tenth of one."""
+MEMORY = 4 << 30
+"""Bytes of address space: what would allocate by a peer's word runs into it."""
+TURN = 0.05
+"""Seconds a target gets before the next has its turn."""
+
+
+class Hang(BaseException):
+    """A case took too long. Not an Exception, so that nothing that is fuzzed can catch it."""
+
+
+def hang(signum: int, frame: FrameType | None) -> None:
+    raise Hang(f"took longer than {HANG:g} s")
+
+
+def run(name: str, seed: int, case: int) -> str:
+    """What became of one case."""
+    signal.setitimer(signal.ITIMER_REAL, HANG)
+    try:
+        return TARGETS[name](random.Random(f"{seed} {name} {case}"))
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+
+
+def fuzz(names: list[str], seed: int, seconds: float) -> tuple[dict[str, Counter[str]], str | None]:
+    """The outcomes of each target until time is up, and how to have the first failure again."""
+    outcomes: dict[str, Counter[str]] = {name: Counter() for name in names}
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        for name in names:
+            turn = min(time.monotonic() + TURN * turns(name), end)
+            while True:
+                case = outcomes[name].total()
+                try:
+                    outcomes[name][run(name, seed, case)] += 1
+                except (Exception, Hang):
+                    traceback.print_exc()
+                    return outcomes, f"python -m tests.fuzz --seed {seed} --only {name!r} --case {case}"
+                if time.monotonic() >= turn:
+                    break
+    return outcomes, None
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="python -m tests.fuzz", description="Fuzz what reads bytes from outside.")
+    parser.add_argument("--seconds", type=float, default=60.0, help="how long (60)")
+    parser.add_argument("--seed", type=int, default=0, help="where the cases come from (0)")
+    parser.add_argument("--only", choices=sorted(TARGETS), metavar="TARGET", help="one target: " + ", ".join(TARGETS))
+    parser.add_argument("--case", type=int, help="with --only, this case alone")
+    given = parser.parse_args()
+    signal.signal(signal.SIGALRM, hang)
+    resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
+    names = [given.only] if given.only else list(TARGETS)
+    for name in names:
+        prepare(name)
+    if given.case is not None:
+        print(run(given.only, given.seed, given.case))
+        return 0
+    outcomes, failure = fuzz(names, given.seed, given.seconds)
+    for name, counts in outcomes.items():
+        print(f"{name:32} {counts.total():>8}  " + "  ".join(f"{what} {n}" for what, n in counts.most_common()))
+    if failure:
+        print(f"FAILED; again with: {failure}", file=sys.stderr)
+    return 1 if failure else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
