@@ -11,7 +11,9 @@ import click
 from cephcaps.cli.explain import explain
 from cephcaps.cli.failures import complain, exit_code
 from cephcaps.cli.files import ls, stat
+from cephcaps.cli.hold import hold
 from cephcaps.cli.options import CephGroup, Settings, global_options
+from cephcaps.cli.ping import ping
 from cephcaps.cli.status import status
 
 __all__ = ["run"]
@@ -32,7 +34,7 @@ def cephcaps() -> None:
     """
 
 
-for _command in (explain, ls, stat, status):
+for _command in (explain, hold, ls, ping, stat, status):
     cephcaps.add_command(_command)
 
 
