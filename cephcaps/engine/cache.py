@@ -63,9 +63,9 @@ class Cache:
     def __init__(self) -> None:
         self.inodes: OrderedDict[int, Inode] = OrderedDict()
         self.ranks: dict[int, Rank] = {}
-        self.flushes: dict[int, Flush] = {}
+        self.flushes: OrderedDict[int, Flush] = OrderedDict()
         self.delayed: OrderedDict[int, None] = OrderedDict()
-        self.dirty: dict[int, None] = {}
+        self.dirty: OrderedDict[int, None] = OrderedDict()
         self.revoking: dict[int, None] = {}
         self.out: list[Action] = []
         self.events: list[Event] | None = None
@@ -120,10 +120,14 @@ class Cache:
         return issued & ~auth.revoking if auth is not None else issued
 
     def held(self, inode: Inode) -> int:
-        """Bits under which something of ours may be newer than what an MDS says."""
+        """Bits under which something of ours may be newer than what an MDS says.
+
+        A cap of a generation that is over does not count: others may have changed what it covered.
+        """
         held = inode.dirty | inode.flushing
         for cap in inode.caps.values():
-            held |= cap.issued | cap.implemented
+            if cap.gen == self.ranks[cap.rank].gen:
+                held |= cap.issued | cap.implemented
         return held
 
     def caps_of(self, rank: int) -> Iterator[tuple[Inode, InodeCap]]:
@@ -141,7 +145,7 @@ class Cache:
                 self.revoking.pop(inode.ino, None)
 
     def remove_cap(self, inode: Inode, cap: InodeCap) -> None:
-        """Forget a cap; tells nobody. An inode without caps and without changes of ours is forgotten too."""
+        """Forget a cap; tells nobody."""
         self.settled(inode, cap)
         del inode.caps[cap.rank]
         self.ranks[cap.rank].num_caps -= 1
@@ -150,5 +154,9 @@ class Cache:
         if not inode.caps:
             self.delayed.pop(inode.ino, None)
             inode.delayed = False
-            if not inode.pinned:
-                del self.inodes[inode.ino]
+            self.let_go(inode)
+
+    def let_go(self, inode: Inode) -> None:
+        """Forget an inode without caps, handles or changes of ours: nothing would tell us when it changes."""
+        if not inode.caps and not inode.pinned:
+            self.inodes.pop(inode.ino, None)

@@ -24,27 +24,30 @@ class Dentries:
     def __init__(self, cache: Cache) -> None:
         self._cache = cache
 
-    def learn(self, directory: Inode, name: str, ino: int, lease: LeaseStat | None, rank: int, since: float) -> None:
-        """A reply says where ``name`` leads; ``ino`` 0 is nowhere.
+    def learn(self, directory: Inode, name: str, ino: int, lease: LeaseStat | None, rank: int, since: float) -> int:
+        """A reply says where ``name`` leads; ``ino`` 0 is nowhere. Gives where it led before.
 
         Args:
             since: when the request left: the lease may count from then.
         """
         if directory.children is None:
             directory.children = {}
+        before = directory.children.get(name)
         dentry = directory.children[name] = Dentry(ino, directory.shared_gen)
         if lease is not None and lease.mask & LEASE_VALID:
             dentry.rank = rank
             dentry.gen = self._cache.rank(rank).gen
             dentry.seq = lease.seq
             dentry.expires = since + lease.duration_ms / 1000
+        return before.ino if before is not None else 0
 
     def lookup(self, directory: Inode, name: str, now: float) -> Dentry | None:
         """What is known of ``name`` and still holds; None where the MDS must be asked."""
         dentry = directory.children.get(name) if directory.children else None
         if dentry is None:
             return None
-        if now < dentry.expires and self._cache.rank(dentry.rank).gen == dentry.gen:
+        lessor = self._cache.ranks.get(dentry.rank)
+        if lessor is not None and lessor.gen == dentry.gen and now < min(dentry.expires, lessor.ttl):
             return dentry
         shared = self._cache.issued(directory, now) & Cap.FILE_SHARED
         return dentry if shared and dentry.shared_gen == directory.shared_gen else None

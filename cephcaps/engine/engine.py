@@ -8,6 +8,7 @@ believe), `setattr`. Sources: kernel: fs/ceph/caps.c, fs/ceph/mds_client.c; each
 
 from __future__ import annotations
 
+import stat
 from collections.abc import Callable
 
 from cephcaps.caps import Caps
@@ -73,15 +74,18 @@ class Engine:
         if message.op == CapOp.FLUSH_ACK:
             if inode is not None:
                 self.flushes.acknowledged(inode, rank, tid)
+                self._unlinked(inode, now)
             return
         cap = inode.caps.get(rank) if inode is not None else None
         if inode is not None and message.op == CapOp.IMPORT:
-            self.grants.imported(inode, rank, message, now)
+            self.grants.imported(inode, rank, message)
             self.flushes.resend(inode, inode.caps[rank])
+            self.checks.check(inode, now)
         elif inode is None or cap is None or cap.cap_id != message.cap_id:
             self._not_ours(rank, message, now)
         elif message.op in (CapOp.GRANT, CapOp.REVOKE):
             self.grants.granted(inode, cap, message, now)
+            self._unlinked(inode, now)
         elif message.op == CapOp.TRUNC:
             self.grants.truncated(inode, message)
         elif message.op == CapOp.EXPORT:
@@ -93,6 +97,11 @@ class Engine:
             self.releases.queue(rank, CapItem(message.ino, message.cap_id, message.mseq, message.seq), now)
             self.releases.flush(rank)
 
+    def _unlinked(self, inode: Inode, now: float) -> None:
+        """Let go of a file that has no name left and nobody open: the MDS frees it once nobody holds a cap."""
+        if not inode.nlink and not stat.S_ISDIR(inode.mode):
+            self.release(inode.ino, now)
+
     def reply(self, rank: int, reply: ClientReply, since: float, now: float) -> tuple[Inode | None, list[Inode]]:
         """Take in all that a reply tells and grants; gives the target, and a listing's inodes in its order.
 
@@ -103,7 +112,10 @@ class Engine:
         target = self._learn(rank, trace.target, now)
         directory = self._learn(rank, trace.dir, now)
         if directory is not None and trace.dname is not None:
-            self.dentries.learn(directory, trace.dname, target.ino if target else 0, trace.dlease, rank, since)
+            leads_to = target.ino if target is not None else 0
+            before = self.dentries.learn(directory, trace.dname, leads_to, trace.dlease, rank, since)
+            if before != leads_to:
+                self.release(before, now)  # unlinked, as far as we can tell: it is freed once nobody holds a cap
         listed: list[Inode] = []
         if isinstance(reply.extra, ReaddirReply):
             for entry in reply.extra.entries:
@@ -129,9 +141,11 @@ class Engine:
         state.gen, state.ttl = gen, 0.0
         self.grants.session_stale(rank)
 
-    def session_renewed(self, rank: int, ttl: float) -> None:
-        self.cache.rank(rank).ttl = ttl
-        self.grants.session_renewed(rank)
+    def session_renewed(self, rank: int, ttl: float, now: float) -> None:
+        state = self.cache.rank(rank)
+        was_stale, state.ttl = not state.ttl, ttl
+        if was_stale:
+            self.grants.session_renewed(rank, now)
 
     def session_lost(self, rank: int) -> dict[int, str]:
         """Forget everything of a session that is gone; names, by inode, what was changed here and is lost."""
@@ -139,6 +153,7 @@ class Engine:
         state = self.cache.rank(rank)
         state.releases = []
         state.release_at = float("inf")
+        state.gen, state.ttl = state.gen + 1, 0.0
         for inode, cap in self.cache.caps_of(rank):
             if inode.auth_rank == rank and (bits := self.flushes.forget(inode)):
                 lost[inode.ino] = f"inode {inode.ino:#x}: {Caps.of(bits)}"
@@ -211,8 +226,12 @@ class Engine:
             del inode.open_modes[mode]
             if not inode.open_modes:
                 inode.open_modes = None
-            self.checks.requeue(inode, now)
-            self.checks.check(inode, now)
+            if inode.caps:
+                self.checks.requeue(inode, now)
+                self.checks.check(inode, now)
+                self._unlinked(inode, now)
+            else:
+                self.cache.let_go(inode)
 
     def flush(self, ino: int, now: float, *, sync: bool) -> int:
         """Send what is dirty on ``ino``; gives the newest tid to wait for, 0 if there is none."""
@@ -225,8 +244,9 @@ class Engine:
     def flush_all(self, now: float) -> int:
         """Send all that is dirty, the last of each rank with word that somebody waits; gives the newest tid."""
         dirty = [self.cache.inodes[ino] for ino in self.cache.dirty]
+        last = {inode.auth_rank: inode for inode in dirty}
         for inode in dirty:
-            self.flushes.flush(inode, now, sync=True)
+            self.flushes.flush(inode, now, sync=last[inode.auth_rank] is inode)
         return self.flushes.last_tid if self.cache.flushes else 0
 
     def flushing(self, ino: int, up_to: int) -> bool:

@@ -7,12 +7,17 @@ under it, ours counts. Sources: kernel: fs/ceph/inode.c, ``fill_inode``, ``ceph_
 
 from __future__ import annotations
 
+import stat
+
 from cephcaps.engine.inode import Inode, newer
 from cephwire.capbits import Cap
-from cephwire.caps import NOT_GIVEN, CapBody, ClientCaps
-from cephwire.inode import InodeStat
+from cephwire.caps import NOT_GIVEN, CapBody, CapFlag, ClientCaps
+from cephwire.codec import Codec
+from cephwire.inode import XATTR_BLOB, InodeStat, XattrBlob
 
 __all__ = ["take_grant", "take_reply", "take_size"]
+
+xattr_blobs: Codec[XattrBlob] = Codec(XATTR_BLOB)
 
 CHANGED_HERE = Cap.FILE_EXCL | Cap.FILE_WR | Cap.FILE_BUFFER | Cap.AUTH_EXCL | Cap.XATTR_EXCL
 """Under any of these a time of ours may be ahead of the MDS's."""
@@ -28,7 +33,8 @@ def take_reply(inode: Inode, told: InodeStat, held: int) -> None:
         inode.xattrs, inode.xattr_version = told.xattrs, told.xattr_version
     take_size(inode, told.size, told.truncate_seq, told.truncate_size)
     _take_times(inode, told.time_warp_seq, told.ctime, told.mtime, told.atime, held)
-    inode.max_size = told.max_size
+    if told.cap.flags & CapFlag.AUTH:
+        inode.max_size = told.max_size
     inode.layout, inode.pool_ns = told.layout, told.pool_ns
     inode.change_attr = max(inode.change_attr, told.change_attr)
     inode.files, inode.subdirs = told.files, told.subdirs
@@ -45,7 +51,9 @@ def take_grant(inode: Inode, told: ClientCaps, held: int, from_auth: bool) -> No
         inode.mode, inode.uid, inode.gid, inode.btime = told.mode, told.uid, told.gid, told.btime
     if told.caps & Cap.LINK_SHARED and not held & Cap.LINK_EXCL:
         inode.nlink = told.nlink
-    if told.caps & Cap.FILE_SHARED and told.nfiles != NOT_GIVEN and told.nsubdirs != NOT_GIVEN and not inode.size:
+    if not held & Cap.XATTR_EXCL and told.xattrs and told.xattr_version > inode.xattr_version:
+        inode.xattrs, inode.xattr_version = xattr_blobs.decode(told.xattrs).xattrs, told.xattr_version
+    if told.caps & Cap.FILE_SHARED and stat.S_ISDIR(inode.mode) and NOT_GIVEN not in (told.nfiles, told.nsubdirs):
         inode.files, inode.subdirs = told.nfiles, told.nsubdirs
     if told.caps & Cap.ANY_RD:
         _take_times(inode, body.time_warp_seq, body.ctime, body.mtime, body.atime, held)

@@ -144,9 +144,9 @@ class Flushes:
         A bit is clean only if no later flush carries it: "flush 1, change again, flush 2, ack 1" leaves it flushing.
         The bits the ack names are not looked at.
         """
-        done = [flush for flush in inode.flushes if flush.tid <= tid]
-        if not done:
+        if not any(flush.tid == tid for flush in inode.flushes):
             return False  # known already: it was sent twice
+        done = [flush for flush in inode.flushes if flush.tid <= tid]
         inode.flushes = [flush for flush in inode.flushes if flush.tid > tid]
         inode.flushing = 0
         for flush in inode.flushes:
@@ -158,8 +158,7 @@ class Flushes:
         cap = inode.caps.get(rank)
         if cap is not None:
             self._cache.emit(CapFlushed, inode, cap, cleaned, flush_tid=tid)
-        if not inode.caps and not inode.pinned:
-            self._cache.inodes.pop(inode.ino, None)
+        self._cache.let_go(inode)
         return True
 
     def forget(self, inode: Inode) -> int:
@@ -180,11 +179,10 @@ class Flushes:
 
     def tick(self, now: float) -> None:
         """Flush what was changed long enough ago; the rest is not looked at."""
-        for ino in list(self._cache.dirty):
-            inode = self._cache.inodes[ino]
+        while self._cache.dirty:
+            inode = self._cache.inodes[next(iter(self._cache.dirty))]
             if inode.dirty_since + FLUSH_DELAY > now:
                 return
             if not self.flush(inode, now):
                 inode.dirty_since = now  # no authority just now: its IMPORT will take it along
-                del self._cache.dirty[ino]
-                self._cache.dirty[ino] = None
+                self._cache.dirty.move_to_end(inode.ino)

@@ -36,8 +36,8 @@ class Grants:
         granted = told.cap
         if granted.cap_id and granted.caps:
             self._add_cap(inode, rank, told, now)
-        elif not inode.caps and not inode.pinned:
-            del self._cache.inodes[told.ino]  # nothing would tell us when it changes
+        else:
+            self._cache.let_go(inode)
         return inode
 
     def _add_cap(self, inode: Inode, rank: int, told: InodeStat, now: float) -> None:
@@ -58,6 +58,8 @@ class Grants:
         self.note_shared(inode, before, cap.issued)
         cap.cap_id = granted.cap_id
         cap.implemented |= cap.issued
+        if not cap.revoking:
+            self._cache.settled(inode, cap)
         if newer(granted.mseq, cap.mseq) > 0:
             cap.mseq, cap.mds_wanted = granted.mseq, granted.wanted
         else:
@@ -76,7 +78,8 @@ class Grants:
 
     def granted(self, inode: Inode, cap: InodeCap, message: ClientCaps, now: float) -> None:
         """A GRANT or REVOKE. The bits say what it is: either op may give and take."""
-        if cap.gen != self._cache.rank(cap.rank).gen:
+        stale = cap.gen != self._cache.rank(cap.rank).gen
+        if stale:
             self._cut(inode, cap)
         held = self._cache.held(inode)
         take_grant(inode, message, held, cap.rank == inode.auth_rank)
@@ -95,7 +98,9 @@ class Grants:
             self._cache.emit(CapRevoking, inode, cap, lost)
         if gained := now_issued & ~before:
             self._cache.emit(CapGranted, inode, cap, gained)
-        sent = self._checks.check(inode, now) if lost or gained or cap.revoking else set()
+        if not cap.revoking:
+            self._cache.settled(inode, cap)
+        sent = self._checks.check(inode, now) if lost or gained or cap.revoking or stale else set()
         if message.op == CapOp.REVOKE and cap.rank not in sent and not cap.revoking & inode.used:
             self._checks.answer(inode, cap, now)  # it takes nothing we had left, and is waited for all the same
 
@@ -115,13 +120,16 @@ class Grants:
         self._cache.emit(CapExported, inode, cap, held)
         self._cache.remove_cap(inode, cap)
 
-    def imported(self, inode: Inode, rank: int, message: ClientCaps, now: float) -> None:
+    def imported(self, inode: Inode, rank: int, message: ClientCaps) -> None:
         """The rank has taken the inode over, with what the other had granted."""
         session = self._cache.rank(rank)
         cap = inode.caps.get(rank)
         if cap is None:
             cap = inode.caps[rank] = InodeCap(rank, message.cap_id, message.seq, message.mseq, session.gen)
             session.num_caps += 1
+        elif cap.gen != session.gen:
+            self._cut(inode, cap)
+        held = self._cache.held(inode)
         cap.cap_id = message.cap_id
         cap.seq = cap.issue_seq = message.seq
         cap.mseq = message.mseq
@@ -132,18 +140,18 @@ class Grants:
         auth = inode.auth_cap
         if auth is None or newer(message.mseq, auth.mseq) > 0:
             inode.auth_rank = rank
-        take_grant(inode, message, self._cache.held(inode), rank == inode.auth_rank)
+        take_grant(inode, message, held, rank == inode.auth_rank)
         self.note_shared(inode, before, cap.issued)
         self._cache.emit(CapImported, inode, cap, cap.issued)
-        self._checks.check(inode, now)
 
-    def session_renewed(self, rank: int) -> None:
-        """What was not granted again before this is known to be gone."""
+    def session_renewed(self, rank: int, now: float) -> None:
+        """What was not granted again before this is known to be gone; who has it open says anew what he wants."""
         gen = self._cache.rank(rank).gen
         for inode, cap in self._cache.caps_of(rank):
             if cap.gen != gen:
                 self._cut(inode, cap)
                 cap.gen = gen
+                self._checks.check(inode, now)
 
     def _cut(self, inode: Inode, cap: InodeCap) -> None:
         """The cap ran out with its session's generation: only the inode itself is still held."""

@@ -23,7 +23,7 @@ from cephwire.frames import MessageHeader
 from cephwire.lease import ClientLease
 from cephwire.mdsmap import MdsInfo, MdsMap, MdsState
 from cephwire.reply import ClientReply, ClientRequestForward
-from cephwire.request import ClientRequest, FilePath, RequestRelease
+from cephwire.request import NO_OWNER, ClientRequest, FilePath, RequestRelease
 from cephwire.requestop import RequestOp
 from cephwire.session import ClientFeature
 
@@ -188,6 +188,7 @@ class MdsClient:
             session.refuse(ConnectionFailed(f"{session.who} speaks messenger v1 only, which this client does not"))
             return session
         session = self.sessions[rank] = Session(self, rank, info, addr, self._metadata)
+        session.cap_gen = self.engine.cache.rank(rank).gen  # what was leased before it counts no more
         session.set_timeout(self.mdsmap.session_timeout)
         session.connect(now)
         return session
@@ -217,6 +218,8 @@ class MdsClient:
             data=operation.data,
             ext_num_fwd=request.num_fwd,
             gid_list=who.groups,
+            owner_uid=who.uid if operation.creates else NO_OWNER,
+            owner_gid=who.gid if operation.creates else NO_OWNER,
         )
         request.sent = True
         request.sent_at = now
@@ -272,7 +275,8 @@ class MdsClient:
         return self.engine.cache.rank(rank).num_caps
 
     def session_renewed(self, session: Session, now: float) -> None:
-        self.engine.session_renewed(session.rank, session.cap_ttl)
+        self.engine.session_renewed(session.rank, session.cap_ttl, now)
+        self._carry_out()
         self._changed(session)
 
     def session_stale(self, session: Session, now: float) -> None:

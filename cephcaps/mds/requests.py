@@ -21,6 +21,9 @@ from cephwire.requestop import WRITE_OPS, RequestOp
 __all__ = ["Answer", "Operation", "Request", "Requests"]
 
 NO_PATH = FilePath()
+CREATE_OPS = frozenset((RequestOp.CREATE, RequestOp.MKNOD, RequestOp.MKDIR, RequestOp.SYMLINK))
+"""Ops that make an inode. From Reef on these name its owner: an MDS that is told of none does not survive it
+(ceph: src/mds/Server.cc, ``prepare_new_inode``)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +50,10 @@ class Operation:
     @property
     def writes(self) -> bool:
         return bool(self.op & WRITE_OPS)
+
+    @property
+    def creates(self) -> bool:
+        return self.op in CREATE_OPS
 
 
 class Answer(NamedTuple):

@@ -1,0 +1,210 @@
+"""An engine on the bench: replies and pushes put in by hand, what it sends taken out, the clock turned."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+from cephcaps.engine.cache import Send
+from cephcaps.engine.engine import Engine
+from cephcaps.engine.inode import Inode, InodeCap
+from cephcaps.engine.setattr import Change, Remainder
+from cephcaps.events import Event
+from cephwire.capbits import cap_string, parse_caps
+from cephwire.caprelease import CapItem, ClientCapRelease
+from cephwire.caps import CapFlag, CapOp, ClientCaps
+from cephwire.inode import NOSNAP, DirStat, InodeStat, IssuedCap, LeaseStat
+from cephwire.lease import ClientLease, LeaseAction
+from cephwire.reply import ClientReply, ReplyTrace
+from cephwire.requestop import RequestOp
+from tests.session import samples
+
+NEVER = float("inf")
+NO_DIRSTAT = DirStat(0, -1, ())
+FILE = 0o100644
+DIRECTORY = 0o040755
+ALL = "pAsxLsXsxFsxcrwb"
+"""What the only client that created a file gets."""
+
+
+class Bench:
+    """One client's engine with open sessions.
+
+    Attributes:
+        now: the clock.
+    """
+
+    def __init__(self, ranks: int = 1) -> None:
+        self.engine = Engine()
+        self.engine.cache.events = []
+        self.now = 100.0
+        for rank in range(ranks):
+            self.engine.session_opened(rank, 1, NEVER)
+
+    # What the MDS says
+
+    def reply(
+        self,
+        told: InodeStat | None = None,
+        *,
+        rank: int = 0,
+        dir: InodeStat | None = None,
+        dname: str = "name",
+        lease: LeaseStat | None = samples.NO_LEASE,
+        since: float | None = None,
+    ) -> Inode | None:
+        """A reply about ``told``; with ``dir`` it also says that ``dname`` leads there."""
+        trace = ReplyTrace(dir, *((NO_DIRSTAT, dname, lease) if dir is not None else (None, None, None)), told)
+        reply = ClientReply(RequestOp.LOOKUP, 0, 5, 1, int(dir is not None), int(told is not None), trace, b"", b"")
+        target, _ = self.engine.reply(rank, reply, self.now if since is None else since, self.now)
+        return target
+
+    def hold(self, ino: int, caps: str, *, rank: int = 0, **fields: Any) -> Inode:
+        """Be granted ``caps`` by a reply."""
+        self.reply(stat_of(ino, caps, **fields), rank=rank)
+        return self.inode(ino)
+
+    def push(
+        self, ino: int, caps: str, *, op: CapOp = CapOp.GRANT, seq: int | None = None, rank: int = 0, **fields: Any
+    ) -> None:
+        """A GRANT, or what ``op`` says; under the next seq unless told otherwise."""
+        if seq is None:
+            seq = self.cap(ino, rank).seq + 1
+        body = {name: fields.pop(name) for name in list(fields) if name in samples.EMPTY_BODY.__struct_fields__}
+        message = samples.caps(op, ino, fields.pop("cap_id", ino * 10), seq=seq, bits=parse_caps(caps))
+        message = msgspec.structs.replace(message, **fields)
+        if body:
+            message = msgspec.structs.replace(message, body=msgspec.structs.replace(samples.EMPTY_BODY, **body))
+        self.engine.receive(rank, message, 0, self.now)
+
+    def revoke(self, ino: int, caps: str, **fields: Any) -> None:
+        """A REVOKE that leaves ``caps``."""
+        self.push(ino, caps, op=CapOp.REVOKE, **fields)
+
+    def ack(self, ino: int, tid: int, *, rank: int = 0) -> None:
+        """The acknowledgement of a flush."""
+        self.engine.receive(rank, samples.caps(CapOp.FLUSH_ACK, ino, ino * 10), tid, self.now)
+
+    def revoke_lease(self, ino: int, dname: str, seq: int, *, rank: int = 0) -> None:
+        lease = ClientLease(LeaseAction.REVOKE, 1, ino, 2, NOSNAP, seq, 0, dname)
+        self.engine.receive(rank, lease, 0, self.now)
+
+    # What is done here
+
+    def change(self, ino: int, **what: int) -> Remainder | None:
+        return self.engine.change(ino, Change(what.pop("stamp", 1), **what), self.now)
+
+    def flush(self, ino: int, *, sync: bool = False) -> int:
+        """Flush one inode; gives the tid."""
+        return self.engine.flush(ino, self.now, sync=sync)
+
+    def opened(self, ino: int, mode: int) -> None:
+        self.engine.opened(ino, mode, self.now)
+
+    def closed(self, ino: int, mode: int) -> None:
+        self.engine.closed(ino, mode, self.now)
+
+    def advance(self, seconds: float) -> None:
+        """Let time pass, with a tick whenever one is due."""
+        end, ticked = self.now + seconds, -1.0
+        while (due := self.engine.next_deadline()) <= end:
+            assert due > ticked, f"the engine spins at {self.now}: its next deadline stays {due}"
+            self.now = ticked = max(self.now, due)
+            self.engine.tick(self.now)
+        self.now = end
+
+    # What there is to see
+
+    def inode(self, ino: int) -> Inode:
+        return self.engine.cache.inodes[ino]
+
+    def cap(self, ino: int, rank: int = 0) -> InodeCap:
+        return self.inode(ino).caps[rank]
+
+    def issued(self, ino: int) -> str:
+        """What may be used now."""
+        return cap_string(self.engine.cache.issued(self.inode(ino), self.now))
+
+    def held(self, ino: int, rank: int = 0) -> tuple[str, str]:
+        """A cap's issued and implemented bits."""
+        cap = self.cap(ino, rank)
+        return cap_string(cap.issued), cap_string(cap.implemented)
+
+    def sends(self) -> list[Send]:
+        """What is to be sent since the last look, with ranks and tids."""
+        sends = self.engine.cache.out[:]
+        self.engine.cache.out.clear()
+        return sends
+
+    def sent(self) -> list[Any]:
+        """The messages alone."""
+        return [send.message for send in self.sends()]
+
+    def said(self) -> list[tuple[str, str, str, str, int]]:
+        """Cap messages in short: op, caps kept, wanted, dirty and flush tid."""
+        return [
+            (
+                CapOp(send.message.op).name,
+                cap_string(send.message.caps),
+                cap_string(send.message.wanted),
+                cap_string(send.message.dirty),
+                send.tid,
+            )
+            for send in self.sends()
+        ]
+
+    def released(self) -> list[CapItem]:
+        """The items of every release sent since the last look; nothing else was sent."""
+        messages = self.sent()
+        assert all(isinstance(message, ClientCapRelease) for message in messages), messages
+        return [item for message in messages for item in message.caps]
+
+    def events(self) -> list[Event]:
+        """What happened since the last look."""
+        happened = self.engine.cache.events
+        assert happened is not None
+        self.engine.cache.events = []
+        return happened
+
+
+def stat_of(
+    ino: int,
+    caps: str = "-",
+    *,
+    cap_id: int | None = None,
+    seq: int = 1,
+    mseq: int = 0,
+    wanted: str = "-",
+    auth: bool = True,
+    mode: int = FILE,
+    **fields: Any,
+) -> InodeStat:
+    """What a reply tells of an inode, and the cap in it."""
+    bits = parse_caps(caps)
+    flags = CapFlag.AUTH if auth else 0
+    number = (ino * 10 if bits else 0) if cap_id is None else cap_id
+    issued = IssuedCap(bits, parse_caps(wanted), number, seq, mseq, 1, flags)
+    return msgspec.structs.replace(samples.inode(ino, issued, mode=mode), **fields)
+
+
+def lease(seconds: float, seq: int = 1) -> LeaseStat:
+    """A lease on a name."""
+    return LeaseStat(1, int(seconds * 1000), seq)
+
+
+def update(caps: str, wanted: str = "-", dirty: str = "-", tid: int = 0) -> tuple[str, str, str, str, int]:
+    """As `Bench.said` gives an UPDATE."""
+    return "UPDATE", caps, wanted, dirty, tid
+
+
+def flush(caps: str, wanted: str = "-", dirty: str = "-", tid: int = 0) -> tuple[str, str, str, str, int]:
+    """As `Bench.said` gives a FLUSH."""
+    return "FLUSH", caps, wanted, dirty, tid
+
+
+def only_update(messages: list[Any]) -> ClientCaps:
+    """The one message, which is about caps."""
+    [message] = messages
+    assert isinstance(message, ClientCaps)
+    return message

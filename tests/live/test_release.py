@@ -1,0 +1,246 @@
+"""Caps go back: in full messages, promptly where the MDS asks, and never one that is open or not safe."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import time
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from cephcaps import Client, connect
+from cephcaps.engine.check import HOLD_MAX
+from cephcaps.engine.engine import Engine
+from cephcaps.engine.release import CAPS_PER_RELEASE
+from cephcaps.events import CapReleased
+from cephwire.caprelease import CapItem, ClientCapRelease
+from cephwire.inode import InodeStat
+from cephwire.reply import ClientReply, ReaddirReply
+from cephwire.session import ClientSession, SessionOp
+
+from .cluster import LiveCluster
+from .holding import Sent, agree, ours
+from .libcephfs import LibcephfsPeer
+from .waiting import until
+
+MIN_CAPS = 100
+"""No recall goes below (``mds_min_caps_per_client``)."""
+AT_ONCE = 20
+"""Files made at the same time."""
+
+
+@pytest.fixture
+async def client(conf: Path) -> AsyncIterator[Client]:
+    async with connect(conf) as connected:
+        yield connected
+        assert connected.metrics.late == ()
+
+
+@pytest.fixture
+def granted(monkeypatch: pytest.MonkeyPatch) -> dict[int, InodeStat]:
+    """What the last reply told of each inode, its cap's seq included."""
+    told: dict[int, InodeStat] = {}
+    reply_came = Engine.reply
+
+    def note(engine: Engine, rank: int, reply: ClientReply, since: float, now: float) -> Any:
+        entries = reply.extra.entries if isinstance(reply.extra, ReaddirReply) else ()
+        for inode in (reply.trace.target, reply.trace.dir, *(entry.inode for entry in entries)):
+            if inode is not None and inode.cap.cap_id:
+                told[inode.ino] = inode
+        return reply_came(engine, rank, reply, since, now)
+
+    monkeypatch.setattr(Engine, "reply", note)
+    return told
+
+
+async def make_files(client: Client, top: str, count: int) -> None:
+    """Create and close them."""
+    await client.mkdir(top)
+
+    async def some(numbers: Iterator[int]) -> None:
+        for number in numbers:
+            async with client.open(f"{top}/{number}", "x"):
+                pass
+
+    numbers = iter(range(count))
+    await asyncio.gather(*(some(numbers) for _ in range(AT_ONCE)))
+
+
+async def num_caps(cluster: LiveCluster, client: Client) -> int:
+    session = await cluster.aio.session(client.global_id)
+    assert session is not None
+    return int(session["num_caps"])
+
+
+def released(sent: Sent, client: Client) -> tuple[list[int], list[CapItem]]:
+    """How many items each message had, and the items."""
+    messages = sent.by(client, ClientCapRelease)
+    return [len(message.items) for message in messages], [item for message in messages for item in message.items]
+
+
+async def test_five_thousand_closed_files_are_given_back_in_full_messages(
+    cluster: LiveCluster,
+    client: Client,
+    monkeypatch: pytest.MonkeyPatch,
+    granted: dict[int, InodeStat],
+) -> None:
+    sent = Sent(monkeypatch)
+    files = 5000
+    started = time.monotonic()
+    await make_files(client, "/many", files)
+    took = time.monotonic() - started
+    held = client.sessions[0].num_caps
+    assert held == files + 2  # the directory and the root
+    assert await num_caps(cluster, client) == held
+    assert released(sent, client) == ([], [])
+    async with client.open("/many/0", "r") as opened:
+        await client.setattr("/many/1", mode=0o600)
+        dirty = client.cached("/many/1")
+        assert dirty is not None
+        assert str(client.inode_caps(dirty.ino).dirty) == "Ax"  # type: ignore[union-attr]
+        with client.events((CapReleased,)) as events:
+            started = time.monotonic()
+            client.drop_caches()
+            asked = time.monotonic() - started
+            assert len(events.drain()) == held - 2
+        sizes, items = released(sent, client)
+        assert len(sizes) == math.ceil((held - 2) / CAPS_PER_RELEASE)
+        assert sizes[:-1] == [CAPS_PER_RELEASE] * (len(sizes) - 1)
+        assert (client.metrics.release_messages, client.metrics.caps_released) == (len(sizes), sum(sizes))
+        pinned = {opened.ino, dirty.ino}
+        assert pinned.isdisjoint(item.ino for item in items)
+        for item in items:
+            last = granted[item.ino].cap
+            assert (item.cap_id, item.migrate_seq, item.issue_seq) == (last.cap_id, last.mseq, last.seq)
+        started = time.monotonic()
+        await until(lambda: _equals(cluster, client, len(pinned)), "the MDS has them back")
+        assert client.sessions[0].num_caps == len(pinned)
+        print(
+            f"{files} files in {took:.1f} s; {sum(sizes)} caps given back in {len(sizes)} messages, {asked * 1e3:.0f} ms "
+            f"here, {(time.monotonic() - started) * 1e3:.0f} ms until the MDS had them"
+        )
+        for ino in pinned:
+            await agree(cluster, client, ino)
+        await client.sync()
+        assert (await cluster.aio.dump_inode(dirty.ino))["mode"] & 0o777 == 0o600
+    # What was given back is asked for again, and is as it was.
+    assert (await client.stat("/many/4999")).size == 0
+
+
+async def _equals(cluster: LiveCluster, client: Client, count: int) -> bool:
+    return await num_caps(cluster, client) == count
+
+
+async def test_one_path_is_given_back_with_the_next_batch(
+    cluster: LiveCluster, client: Client, monkeypatch: pytest.MonkeyPatch, granted: dict[int, InodeStat]
+) -> None:
+    sent = Sent(monkeypatch)
+    await make_files(client, "/some", 3)
+    held = client.sessions[0].num_caps
+    async with client.open("/some/0"):
+        assert client.release("/some/0") is False  # open
+        await client.setattr("/some/1", mode=0o611)
+        assert client.release("/some/1") is False  # changed
+        gone = client.cached("/some/2")
+        assert gone is not None
+        assert client.release("/some/2") is True
+        assert client.release("/some/2") is False  # unknown
+        assert client.inode_caps("/some/2") is None
+        assert released(sent, client) == ([], [])
+        await until(lambda: _equals(cluster, client, held - 1), "it is given back", within=3)
+        (item,) = released(sent, client)[1]
+        assert (item.ino, item.issue_seq) == (gone.ino, granted[gone.ino].cap.seq)
+        assert await cluster.aio.dump_inode(gone.ino) is not None
+        assert client.sessions[0].num_caps == held - 1
+
+
+async def test_a_release_counts_only_with_the_seq_of_the_last_issue(
+    cluster: LiveCluster, client: Client, granted: dict[int, InodeStat]
+) -> None:
+    """The peer's stats make the MDS revoke and grant: ``seq`` moves, ``issue_seq`` stays, and it is what counts."""
+    await make_files(client, "/issued", 1)
+    inode = client.cached("/issued/0")
+    assert inode is not None
+    peer = await asyncio.to_thread(LibcephfsPeer, cluster)
+    try:
+        for _ in range(5):
+            await peer.aio.statx("/issued/0")
+    finally:
+        await asyncio.to_thread(peer.close)
+    await agree(cluster, client, inode.ino)
+    cap = client.inode_caps(inode.ino).per_mds[0]  # type: ignore[union-attr]
+    assert cap.seq > cap.issue_seq == granted[inode.ino].cap.seq
+    held = client.sessions[0].num_caps
+    assert client.release(inode.ino)
+    await until(lambda: _equals(cluster, client, held - 1), "the MDS took it", within=3)
+
+
+async def test_a_recall_is_followed_promptly_down_to_what_the_mds_leaves(
+    cluster: LiveCluster, client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sent = Sent(monkeypatch)
+    await make_files(client, "/recalled", 1000)
+    held = client.sessions[0].num_caps
+    async with client.open("/recalled/0", "r+") as opened:
+        await client.stat("/recalled/999")
+        started = time.monotonic()
+        said = await cluster.aio.mds_admin({"prefix": "cache drop", "timeout": 30})
+        took = time.monotonic() - started
+        assert said["client_recall"]["return_code"] == 0
+        # Each recall of several goes for what the MDS counts then; the last leaves this many.
+        await until(lambda: _equals(cluster, client, client.sessions[0].num_caps), "both count the same")
+        assert client.sessions[0].num_caps <= MIN_CAPS
+        assert ours(client, opened.ino) is not None
+        await agree(cluster, client, opened.ino)
+        assert client.inode_caps("/recalled/999") is not None  # touched last: kept
+    ops = [message.op for message in sent.by(client, ClientSession)]
+    sizes, _ = released(sent, client)
+    print(f"{held} caps, {client.sessions[0].num_caps} left; cache drop took {took:.2f} s; released in {len(sizes)}: {sizes}")
+    assert SessionOp.FLUSHMSG_ACK in ops
+    assert took < 5
+
+
+async def test_a_flushmsg_is_answered_behind_the_releases(
+    cluster: LiveCluster, client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sent = Sent(monkeypatch)
+    await make_files(client, "/barrier", 50)
+    # Released, but waiting for company when the barrier comes; too few caps for a recall to say anything.
+    assert all(client.release(f"/barrier/{number}") for number in range(50))
+    said = await cluster.aio.mds_admin({"prefix": "cache drop", "timeout": 30})
+    assert said["client_recall"]["return_code"] == 0
+    mine = [s.message for s in sent.all if s.connection is client.sessions[0].connection]
+    acked = next(i for i, m in enumerate(mine) if isinstance(m, ClientSession) and m.op == SessionOp.FLUSHMSG_ACK)
+    before = [m for m in mine[:acked] if isinstance(m, ClientCapRelease)]
+    assert sum(len(m.items) for m in before) >= 50
+    await until(lambda: _equals(cluster, client, client.sessions[0].num_caps), "both count the same")
+
+
+@pytest.mark.soak
+async def test_what_nobody_comes_back_for_is_given_back_after_a_minute(
+    cluster: LiveCluster, client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sent = Sent(monkeypatch)
+    await make_files(client, "/idle", 100)
+    async with client.open("/idle/0", "r+") as opened:
+        closed = [client.cached(f"/idle/{number}") for number in range(1, 100)]
+        before = [client.inode_caps(inode.ino) for inode in closed if inode is not None]
+        assert all("Fxwb" in held.issued for held in before if held is not None)
+        count = sent.count(client)
+        await asyncio.sleep(HOLD_MAX - 5)
+        print({type(s.message).__name__ for s in sent.all[count:]})
+        assert [client.inode_caps(inode.ino) for inode in closed if inode is not None] == before
+        await asyncio.sleep(6)
+        for inode in closed:
+            assert inode is not None
+            dump = await agree(cluster, client, inode.ino)
+            assert dump["client_ranges"] == []
+            held = client.inode_caps(inode.ino)
+            assert held is not None
+            assert str(held.issued) == "pAsLsXsFs"
+            assert not held.per_mds[0].wanted
+        assert "Fxwb" in opened.caps
+        await agree(cluster, client, opened.ino)
