@@ -237,6 +237,18 @@ def test_a_monitor_that_goes_wrong_is_left(change: Callable[[Pair], None], error
     refused(pair, error, text)
 
 
+@both_kinds
+def test_a_daemon_that_started_anew_under_its_old_address_does_not_take_us_for_its_own(kind: EntityType) -> None:
+    pair = PAIRS[kind]()
+    pair.server.addr = EntityAddr(pair.server.addr.type, 42, pair.server.addr.sockaddr)  # with another nonce
+
+    pair.meet()
+
+    assert pair.server.closed
+    assert pair.client.phase is Phase.IDENT
+    assert pair.owner.ready == 0
+
+
 def test_secure_mode_needs_a_connection_secret() -> None:
     pair = mon_pair(ConMode.SECURE)
     login = pair.server.login
