@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import errno
-import importlib.metadata
 import os
 import socket
 import stat as st
@@ -26,6 +25,7 @@ from cephcaps.messenger.connection import Instance
 from cephcaps.monitor.client import MonTimers
 from cephcaps.shell.supervisor import Supervisor
 from cephcaps.stat import DirEntry, Stat
+from cephcaps.version import VERSION
 from cephcaps.walk import components, walk
 from cephwire.control import ConMode
 from cephwire.entity import AddrType, EntityAddr, EntityName
@@ -138,7 +138,11 @@ class Client:
         if self._supervisor is not None:
             raise RuntimeError("a client is entered once: call connect() for another")
         self.config = load_config(**self._settings)
-        monitors = await resolve(self.config.mons)
+        try:
+            async with asyncio.timeout(self._connect_timeout):
+                monitors = await resolve(self.config.mons)
+        except TimeoutError:
+            raise ConnectionFailed("the monitors' names did not resolve in time; check mon_host and DNS") from None
         self._supervisor = Supervisor(self._core(self.config, monitors))
         await self._supervisor.start(f"cephcaps {self.config.name}")
         try:
@@ -170,7 +174,7 @@ class Client:
             "entity_id": config.name.id,
             "root": "/" + root.strip("/"),
             "pid": str(os.getpid()),
-            "cephcaps_version": importlib.metadata.version("cephcaps"),
+            "cephcaps_version": VERSION,
         }
         # A nonce of its own for every client: servers tell clients of one host apart by it.
         instance = Instance(nonce=int.from_bytes(os.urandom(4), "little") or 1)

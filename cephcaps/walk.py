@@ -62,7 +62,7 @@ async def walk(ask: Ask, root_ino: int, path: str, mask: int, *, follow: bool = 
             continue
         if here is not None and not stat.S_ISDIR(here.mode):
             raise MdsError(errno.ENOTDIR, None, path)
-        if len(os.fsencode(name)) > NAME_MAX:
+        if len(name.encode("utf-8", "surrogateescape")) > NAME_MAX:
             raise MdsError(errno.ENAMETOOLONG, None, path)
         ino = root_ino if here is None else here.ino
         lookup = Operation(RequestOp.LOOKUP, FilePath(ino, name), path, GetattrArgs(0 if todo else mask))
