@@ -194,11 +194,9 @@ class Core:
 
     def _no_file_system(self, names: dict[str, int]) -> MdsError:
         who = self.tickets.name
-        has = (
-            f"it has: {', '.join(sorted(names))}"
-            if names
-            else f"it has none that {who} may see: `ceph fs ls` lists all"
-        )
+        has = f"it has none that {who} may see; `ceph fs ls` lists all"
+        if names:
+            has = f"it has: {', '.join(sorted(names))}"
         if self.fs is None and names:
             has = "name one with fs= (--fs); " + has
         wanted = f"no file system named {self.fs!r}" if self.fs is not None else "no default file system"
