@@ -19,7 +19,7 @@ IF_ROOT_TENTACLE := $(if $(ROOT),tentacle)
 
 # $(call apt,PACKAGES): install them, or say who could.
 apt = { [ "$$(id -u)" = 0 ] || { echo "needs root: apt-get install" $(1) >&2; exit 1; }; apt-get update -qq && \
-	DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $(1); }
+	DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $(1) >/dev/null; }
 
 help:
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)

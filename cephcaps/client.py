@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import errno
-import importlib.metadata
 import os
 import socket
 import types
@@ -27,6 +26,7 @@ from cephcaps.messenger.connection import Instance
 from cephcaps.monitor.client import MonTimers
 from cephcaps.namespace import DEFAULT, Namespace, Path
 from cephcaps.shell.supervisor import Supervisor
+from cephcaps.version import VERSION
 from cephcaps.view import Events, InodeCaps, Metrics
 from cephcaps.walk import components
 from cephwire.control import ConMode
@@ -131,7 +131,11 @@ class Client(Namespace):
         if self._supervisor is not None:
             raise RuntimeError("a client is entered once: call connect() for another")
         self.config = load_config(**self._settings)
-        monitors = await resolve(self.config.mons)
+        try:
+            async with asyncio.timeout(self._connect_timeout):
+                monitors = await resolve(self.config.mons)
+        except TimeoutError:
+            raise ConnectionFailed("the monitors' names did not resolve in time; check mon_host and DNS") from None
         self._supervisor = Supervisor(self._core(self.config, monitors))
         await self._supervisor.start(f"cephcaps {self.config.name}")
         try:
@@ -163,7 +167,7 @@ class Client(Namespace):
             "entity_id": config.name.id,
             "root": "/" + root.strip("/"),
             "pid": str(os.getpid()),
-            "cephcaps_version": importlib.metadata.version("cephcaps"),
+            "cephcaps_version": VERSION,
         }
         # A nonce of its own for every client: servers tell clients of one host apart by it.
         instance = Instance(nonce=int.from_bytes(os.urandom(4), "little") or 1)

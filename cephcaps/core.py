@@ -214,11 +214,15 @@ class Core:
         self.monitors.subscribe(f"mdsmap.{wanted}", self.mds.mdsmap.epoch + 1 if self.mds.mdsmap else 0)
 
     def _no_file_system(self, names: dict[str, int]) -> MdsError:
-        has = f"it has: {', '.join(sorted(names))}" if names else "it has none: create one with `ceph fs new`"
-        if self.fs is None:
-            has = "name one with fs= (--fs); " + has if names else has
+        who = self.tickets.name
+        has = f"it has none that {who} may see; `ceph fs ls` lists all"
+        if names:
+            has = f"it has: {', '.join(sorted(names))}"
+        if self.fs is None and names:
+            has = "name one with fs= (--fs); " + has
         wanted = f"no file system named {self.fs!r}" if self.fs is not None else "no default file system"
-        return MdsError(errno.ENOENT, f"the cluster has {wanted}; {has}")
+        mon = self.monitors.connection
+        return MdsError(errno.ENOENT, f"{mon.who if mon else 'the cluster'} knows {wanted}; {has}")
 
     def mds_map_received(self, message: MMdsMap, now: float) -> None:
         self.fsid = message.fsid

@@ -24,7 +24,15 @@ __all__ = [
 
 
 class ConfigError(CephError, ValueError):
-    """ceph.conf, a keyring or an option cannot be used as it stands."""
+    """ceph.conf, a keyring or an option cannot be used as it stands.
+
+    Attributes:
+        errno: ENOENT where no such file was found, EACCES where there is one and it cannot be read; None otherwise.
+    """
+
+    def __init__(self, message: str, *, errno: int | None = None) -> None:
+        super().__init__(message)
+        self.errno = errno
 
 
 class ConnectionFailed(CephError, ConnectionError):

@@ -79,7 +79,7 @@ async def walk(asker: Asker, path: str, mask: int, *, follow: bool = True) -> In
             continue
         if here is not None and not stat.S_ISDIR(here.mode):
             raise MdsError(errno.ENOTDIR, None, path)
-        if len(os.fsencode(name)) > NAME_MAX:
+        if len(name.encode("utf-8", "surrogateescape")) > NAME_MAX:
             raise MdsError(errno.ENAMETOOLONG, None, path)
         found = await _step(asker, asker.root_ino if here is None else here.ino, name, 0 if todo else mask, path)
         if stat.S_ISLNK(found.mode) and (todo or follow):

@@ -219,8 +219,8 @@ class CephxLogin:
     def refused(self, answer: AuthBadMethod) -> tuple[AuthMethod, bytes]:
         if answer.result == -EACCES:
             raise AuthError(
-                f"{self.tickets.name} is unknown to the cluster or its key is wrong (monitors do not say which): "
-                f"compare the keyring with `ceph auth get {self.tickets.name}`"
+                f"{self.tickets.name} is unknown to the cluster, or its key is wrong, or it has no mon caps; monitors "
+                f"do not say which: compare the keyring with `ceph auth get {self.tickets.name}`"
             )
         raise AuthError(f"no method to authenticate {self.tickets.name} with: {_allowed(answer)}")
 

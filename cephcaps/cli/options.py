@@ -141,9 +141,7 @@ class CephCommand(click.Command):
 
 
 class CephGroup(CephCommand, click.Group):
-    """A group of such commands, and one itself."""
-
-    command_class = CephCommand
+    """A group that takes them too, before its command's name."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, epilog=None, no_args_is_help=False, **kwargs)

@@ -24,13 +24,14 @@ def find_key(options: Options, *, required: bool) -> KeyText | None:
     if keyfile := options.text("keyfile"):
         found, tried = read_first([keyfile])
         if found is None:
-            raise ConfigError(f"cannot read the keyfile of {options.name}: {tried}; {_REMEDY}")
+            raise ConfigError(f"cannot read the keyfile of {options.name}: {tried.text}; {_REMEDY}", errno=tried.errno)
         return KeyText(found.text, f"keyfile {shown(found.path)}")
     found, tried = read_first(split_paths(options.text("keyring")))
     if found is not None:
         return _from_keyring(options, found.path, found.text)
     if required:
-        raise ConfigError(f"no keyring for {options.name} could be read: {tried or 'none is named'}; {_REMEDY}")
+        why = tried.text or "none is named"
+        raise ConfigError(f"no keyring for {options.name} could be read: {why}; {_REMEDY}", errno=tried.errno)
     return None
 
 

@@ -177,7 +177,8 @@ def _read_conf(
     found, tried = read_first(paths)
     if found is None and (named or not optional):
         raise ConfigError(
-            f"no ceph.conf could be read: {tried}; name one with conf= (-c) or CEPH_CONF, or give mon_host"
+            f"no ceph.conf could be read: {tried.text}; name one with conf= (-c) or CEPH_CONF, or give mon_host",
+            errno=tried.errno,
         )
     return found
 

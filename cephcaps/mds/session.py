@@ -293,10 +293,10 @@ class Session:
                 f"{self.who} refused the session: this client's address is blocklisted; connect anew",
                 reason="blocklisted",
             )
-        elif "root" in reason:
+        elif "root" in reason or "caps" in reason:
             error = AuthError(
-                f"{self.who} refused the session: {reason}; the key's MDS caps do not cover this directory: "
-                f"connect with root= set to one they do cover (see `ceph auth get {self._entity}`)"
+                f"{self.who} refused the session: {reason}; the key's MDS caps do not cover this directory or file "
+                f"system: connect with root= set to what they do cover (see `ceph auth get {self._entity}`)"
             )
         else:
             error = SessionLost(f"{self.who} refused the session: {reason}", reason="rejected")
@@ -322,7 +322,8 @@ class Session:
         if was == "closing":
             self._host.session_closed(self, now)
         elif isinstance(error, AuthError):
-            self._end(AuthError(f"{self.who} refused us: {error}"), now)
+            self.final = AuthError(f"{self.who} refused us: {error}")
+            self._end(self.final, now)
         else:
             # The MDS keeps the session for whoever resumes it, and until then lets no other take its place.
             broke = f"the connection to {self.who} broke: {error}; this client cannot resume it: connect a new one"

@@ -232,8 +232,8 @@ class Connection:
                 return False
             if not head.startswith(BANNER_PREFIX):
                 if head.startswith(V1_PREFIX):
-                    raise ConnectionFailed(f"{self.target} speaks messenger v1 only: use the address of its v2 port")
-                raise ConnectionFailed(f"{self.target} is no Ceph daemon: it began with {head[:8]!r}")
+                    raise ConnectionFailed("it speaks messenger v1 only: use the address of its v2 port")
+                raise ConnectionFailed(f"it is no Ceph daemon: it began with {head[:8]!r}")
             self._banner_size = banner_headers.decode(head).payload_len
             if self._banner_size > BANNER_LIMIT:
                 raise MalformedMessage(f"BannerHeader.payload_len at byte 8: {self._banner_size}, over {BANNER_LIMIT}")
@@ -284,7 +284,7 @@ class Connection:
 
     def _hello(self, frame: Hello) -> None:
         if frame.entity_type != self.peer_type:
-            raise ConnectionFailed(f"{self.target} is no {self.peer_type.name.lower()} but of type {frame.entity_type}")
+            raise ConnectionFailed(f"it is no {self.peer_type.name.lower()} but {_entity_type(frame.entity_type)}")
         seen = addresses(frame.peer_addr)[0]
         self.addr = EntityAddr.make(AddrType.MSGR2, seen.host or "0.0.0.0", 0, self._instance.nonce)
         self.phase = Phase.AUTH
@@ -362,6 +362,11 @@ class Connection:
 def _signature(session_key: bytes, transcript: bytes | bytearray) -> bytes:
     """What proves to the other side that both saw the same handshake (ceph: ``AuthSignatureFrame``)."""
     return hmac.digest(session_key, transcript, "sha256") if session_key else NO_SIGNATURE
+
+
+def _entity_type(number: int) -> str:
+    known = number in EntityType._value2member_map_
+    return f"an {EntityType(number).name.lower()}" if known else f"of the unknown type {number}"
 
 
 def _bits(mask: int) -> str:

@@ -1,24 +1,32 @@
-"""The library's logger: silent until the application listens to ``logging.getLogger("cephcaps")``."""
+"""The library's log: silent until the application listens to ``logging.getLogger("cephcaps")``."""
 
 from __future__ import annotations
 
 import logging
+from functools import cache
 from typing import Any
 
-import structlog
+__all__ = ["note"]
 
-__all__ = ["get_logger"]
-
-_LIBRARY = logging.getLogger("cephcaps")
-_LIBRARY.addHandler(logging.NullHandler())
+LIBRARY = logging.getLogger("cephcaps")
+LIBRARY.addHandler(logging.NullHandler())
 
 
-def get_logger() -> Any:
-    """A structlog logger whose events reach the standard library's logger as ``event key=value ...``."""
+def note(event: str, **facts: Any) -> None:
+    """Log ``noun.past_verb`` and facts, if anybody listens."""
+    if LIBRARY.isEnabledFor(logging.INFO):
+        _structured().info(event, **facts)
+
+
+@cache
+def _structured() -> Any:
+    """A structlog logger that hands ``event key=value ...`` to the standard library's; its import takes a while."""
+    import structlog
+
     return structlog.wrap_logger(
-        _LIBRARY,
+        LIBRARY,
         processors=[
-            structlog.stdlib.filter_by_level,
+            structlog.processors.format_exc_info,
             structlog.processors.KeyValueRenderer(key_order=["event"]),
         ],
         wrapper_class=structlog.stdlib.BoundLogger,

@@ -19,7 +19,7 @@ from cephcaps.errors import ConnectionFailed
 from cephcaps.messenger.connection import Connection
 from cephcaps.shell.connection import SocketProtocol
 from cephcaps.shell.listen import EventQueue
-from cephcaps.shell.log import get_logger
+from cephcaps.shell.log import note
 
 __all__ = ["Supervisor"]
 
@@ -34,7 +34,6 @@ class Supervisor:
         self.core = core
         self._loop = asyncio.get_running_loop()
         self._pid = os.getpid()
-        self._log = get_logger()
         self._sockets: dict[Connection, SocketProtocol] = {}
         self._dials: dict[Connection, anyio.CancelScope] = {}
         self._waiting: dict[int, asyncio.Future[Any]] = {}
@@ -163,7 +162,7 @@ class Supervisor:
             step(self._loop.time())
             self._pump()
         except Exception as error:
-            self._log.exception("client.failed")
+            note("client.failed", error=repr(error), exc_info=True)
             self._crash = error
             for future in self._waiting.values():
                 if not future.done():
@@ -195,7 +194,7 @@ class Supervisor:
                         if future is not None and not future.done():
                             future.set_exception(action.error)
                     case Happened():
-                        self._log.debug(action.event, **action.facts)
+                        note(action.event, **action.facts)
                     case _:
                         assert_never(action)
         for socket in self._sockets.values():
@@ -225,7 +224,7 @@ class Supervisor:
             try:
                 await self._loop.create_connection(lambda: SocketProtocol(self, connection), target.host, target.port)
             except OSError as error:
-                reason = ConnectionFailed(error.strerror or str(error))
+                reason = ConnectionFailed(os.strerror(error.errno) if error.errno else str(error))
                 self._enter(lambda now: self.core.disconnected(connection, reason, now))
                 return
             finally:

@@ -152,9 +152,9 @@ def refused(pair: Pair, error: type[CephError], text: str, *, greeting: bytes | 
 @pytest.mark.parametrize(
     ("greeting", "error", "text"),
     [
-        (b"ceph v027" + bytes(272), ConnectionFailed, r"192\.0\.2\.1:3300/0 speaks messenger v1 only: .* v2 port"),
-        (b"SSH-2.0-OpenSSH_9.6\r\n", ConnectionFailed, r"192\.0\.2\.1:3300/0 is no Ceph daemon: it began with b'SSH"),
-        (bytes(300), ConnectionFailed, r"192\.0\.2\.1:3300/0 is no Ceph daemon"),
+        (b"ceph v027" + bytes(272), ConnectionFailed, r"it speaks messenger v1 only: .* v2 port"),
+        (b"SSH-2.0-OpenSSH_9.6\r\n", ConnectionFailed, r"it is no Ceph daemon: it began with b'SSH"),
+        (bytes(300), ConnectionFailed, r"it is no Ceph daemon"),
         (banner(0), ConnectionFailed, r"mon at v2:192\.0\.2\.1:3300/0 speaks another messenger: supports 0x0"),
         (banner(BannerFeature.COMPRESSION), ConnectionFailed, r"192\.0\.2\.1:3300/0 .* msgr2\.1 \(Ceph 14"),
         (banner(3, 2), ConnectionFailed, r"192\.0\.2\.1:3300/0 speaks another messenger: .* requires 0x2"),
@@ -186,7 +186,7 @@ ELSEWHERE = EntityAddr.make(AddrType.MSGR2, "192.0.2.1", 3300, 1)
 @pytest.mark.parametrize(
     ("change", "error", "text"),
     [
-        (setting("kind", EntityType.OSD), ConnectionFailed, r"192\.0\.2\.1:3300/0 is no mon but of type 4"),
+        (setting("kind", EntityType.OSD), ConnectionFailed, r"it is no mon but an osd"),
         (
             lambda pair: answering(ClientIdent, pair.server.ident(addr=ELSEWHERE))(pair),
             ConnectionFailed,
@@ -214,7 +214,7 @@ ELSEWHERE = EntityAddr.make(AddrType.MSGR2, "192.0.2.1", 3300, 1)
         ),
         (setting("forged", bytes(32)), ProtocolViolation, r"mon at .* signed another handshake than the one we had"),
         (answering(AuthRequest, AuthDone(1, ConMode.CRC, b"")), AuthError, "without proof of its key"),
-        (answering(AuthRequest, NO_KEY), AuthError, r"client\.admin is unknown to the cluster or its key is wrong"),
+        (answering(AuthRequest, NO_KEY), AuthError, r"client\.admin is unknown to the cluster, or its key is wrong"),
         (
             answering(AuthRequest, NO_METHOD),
             AuthError,
@@ -235,6 +235,18 @@ def test_a_monitor_that_goes_wrong_is_left(change: Callable[[Pair], None], error
     change(pair)
 
     refused(pair, error, text)
+
+
+@both_kinds
+def test_a_daemon_that_started_anew_under_its_old_address_does_not_take_us_for_its_own(kind: EntityType) -> None:
+    pair = PAIRS[kind]()
+    pair.server.addr = EntityAddr(pair.server.addr.type, 42, pair.server.addr.sockaddr)  # with another nonce
+
+    pair.meet()
+
+    assert pair.server.closed
+    assert pair.client.phase is Phase.IDENT
+    assert pair.owner.ready == 0
 
 
 def test_secure_mode_needs_a_connection_secret() -> None:

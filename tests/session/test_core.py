@@ -61,8 +61,8 @@ def test_a_file_system_can_be_named() -> None:
 @pytest.mark.parametrize(
     ("fs", "names", "default", "text"),
     [
-        ("c", {"a": 1, "b": 2}, 1, "the cluster has no file system named 'c'; it has: a, b"),
-        (None, {}, -1, "the cluster has no default file system; it has none: create one with `ceph fs new`"),
+        ("c", {"a": 1, "b": 2}, 1, "knows no file system named 'c'; it has: a, b"),
+        (None, {}, -1, "knows no default file system; it has none that client.admin may see"),
         (None, {"a": 1}, -1, r"no default file system; name one with fs= \(--fs\); it has: a"),
     ],
 )

@@ -60,7 +60,7 @@ def in_mood(mood: str):  # type: ignore[no-untyped-def]
         (in_mood("stranger"), "is no Ceph daemon: it began with b'220 mail", 0.0),
         (hanging_up, "the peer closed it", 0.0),
         (too_new, "requires features we lack: bits 63", 0.0),
-        (of_another_kind, "is no mon but of type 16", 0.0),
+        (of_another_kind, "is no mon but an mgr", 0.0),
         (stuck, "no answer while awaiting authentication", HUNT_INTERVAL),
     ],
     ids=["dead", "silent", "stranger", "hangs up", "too new", "another kind", "stuck"],

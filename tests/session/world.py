@@ -332,7 +332,8 @@ class World:
         match action:
             case Connect(connection):
                 self.dialled.append(connection.target)
-                peer = self.daemons[connection.target].accept()
+                daemon = self.daemons.get(connection.target)
+                peer = daemon.accept() if daemon is not None else None
                 if peer is None:
                     self.core.disconnected(connection, ConnectionFailed("connection refused"), self.now)
                 else:
