@@ -180,6 +180,7 @@ class Engine:
         dentry = self.dentries.lookup(directory, name, now) if directory is not None else None
         if directory is None or dentry is None:
             return None
+        self.cache.touch(directory)  # dropped, it would take the names of what is below along
         if not dentry.ino:
             return 0
         return self.known(dentry.ino, mask, now)
