@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import types
 from typing import TYPE_CHECKING, Any, Self
 
 from cephcaps.caps import Caps
+from cephcaps.errors import MdsError
 from cephwire.capbits import FileMode
 from cephwire.requestargs import OpenFlag
 
@@ -75,7 +77,9 @@ class OpenFile:
         self._client.close_inode(ino, self._file_mode)
 
     async def setattr(self, *, timeout: Any = None, **attributes: int) -> None:
-        """Change attributes, as `Client.setattr` does."""
+        """Change attributes, as `Client.setattr` does; a new size takes a file open for writing (EBADF)."""
+        if "size" in attributes and not self._file_mode & FileMode.WR:
+            raise MdsError(errno.EBADF, None, self._path)
         await self._client.set_attributes(self.ino, self._path, attributes, timeout)
 
     async def fsync(self, datasync: bool = False, *, timeout: Any = None) -> None:

@@ -8,7 +8,7 @@ import os
 import stat as st
 import time
 from collections.abc import AsyncIterator
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from cephcaps.caps import Caps
 from cephcaps.core import STAT_MASK, SetAttributes
@@ -19,7 +19,7 @@ from cephcaps.file import ANYWHERE, OpenFile
 from cephcaps.mds.requests import Answer, Operation
 from cephcaps.shell.supervisor import Supervisor
 from cephcaps.stat import DirEntry, Stat
-from cephcaps.walk import split, walk
+from cephcaps.walk import NAME_MAX, Found, find, split, walk
 from cephwire.capbits import StatMask
 from cephwire.frag import WHOLE, frag_is_last, frag_next
 from cephwire.reply import ReaddirFlag, ReaddirReply
@@ -39,6 +39,23 @@ DEFAULT: Any = object()
 
 
 NO_PATH = FilePath()
+LAST_TIME = 2**32 * 10**9
+"""Nanoseconds: where the MDS's 32 bits of seconds end."""
+
+
+class Place(NamedTuple):
+    """A name in a directory.
+
+    Attributes:
+        above: numbers of the directories from the root's to the one it is in.
+    """
+
+    above: list[int]
+    name: str
+
+    @property
+    def path(self) -> FilePath:
+        return FilePath(self.above[-1], self.name)
 
 
 class Namespace:
@@ -174,14 +191,33 @@ class Namespace:
 
     async def rmdir(self, path: Path, *, timeout: float | None = DEFAULT) -> None:
         """Take away an empty directory."""
-        await self._make(RequestOp.RMDIR, path, self._until(timeout), None, missing=errno.EBUSY)
+        await self._make(RequestOp.RMDIR, path, self._until(timeout), None, missing=errno.ENOTEMPTY)
 
     async def rename(self, source: Path, target: Path, *, timeout: float | None = DEFAULT) -> None:
         """Give what is called ``source`` the name ``target``, replacing what had that name."""
         until = self._until(timeout)
-        directory, name = await self._parent(source, until, errno.EBUSY)
-        old = FilePath(directory.ino, name)
-        await self._make(RequestOp.RENAME, target, until, None, path2=old, missing=errno.EBUSY)
+        texts = os.fsdecode(source), os.fsdecode(target)
+        if texts[0].endswith("/") or texts[1].endswith("/"):
+            await self._must_be_directory(texts[0], until)
+        old, new = [await self._place(text, until, errno.EBUSY) for text in texts]
+        if old.above[-1] in new.above[:-1] or new.above[-1] in old.above[:-1]:
+            await self._check_loop(texts, old, new, until)
+        rename = Operation(RequestOp.RENAME, new.path, texts[1], None, path2=old.path, stamp=time.time_ns())
+        await self._ask(rename, until)
+
+    async def _check_loop(self, texts: tuple[str, str], old: Place, new: Place, until: float | None) -> None:
+        """No directory goes below itself, or over one that it lies in.
+
+        MDSs are not asked to: for the latter one may wait for itself for ever (kernel: fs/namei.c, ``lock_rename``,
+        keeps both from them too).
+        """
+        moved, replaced = [(await self._find(text.rstrip("/"), 0, until, follow=False)).inode for text in texts]
+        if moved is None:
+            raise MdsError(errno.ENOENT, None, texts[0])
+        if moved.ino in new.above:
+            raise MdsError(errno.EINVAL, None, texts[1])
+        if replaced is not None and replaced.ino in old.above:
+            raise MdsError(errno.ENOTEMPTY if st.S_ISDIR(moved.mode) else errno.EISDIR, None, texts[1])
 
     # Attributes
 
@@ -202,7 +238,7 @@ class Namespace:
         until = self._until(timeout)
         inode = await self._walk(path, 0, until, follow=follow_symlinks)
         change = Change(time.time_ns(), mode, uid, gid, size, atime, mtime)
-        await self._change(inode, os.fsdecode(path), change, until)
+        await self._change(inode.ino, os.fsdecode(path), change, until)
 
     async def chmod(self, path: Path, mode: int, *, timeout: float | None = DEFAULT) -> None:
         """Set the permission bits."""
@@ -230,17 +266,24 @@ class Namespace:
         inode = await self._walk(path, 0, until)
         if st.S_ISDIR(inode.mode):
             raise MdsError(errno.EISDIR, None, os.fspath(path))
-        await self._change(inode, os.fsdecode(path), Change(time.time_ns(), size=size), until)
+        await self._change(inode.ino, os.fsdecode(path), Change(time.time_ns(), size=size), until)
 
-    async def _change(self, inode: Inode, what: str, change: Change, until: float | None) -> None:
+    async def _change(self, ino: int, what: str, change: Change, until: float | None) -> None:
         if change.size is not None and change.size < 0:
             raise MdsError(errno.EINVAL, None, what)
-        await self._running.call(SetAttributes(inode.ino, what, change), self._left(until))
+        if change.size is not None and change.size > self._client.mds_map.max_file_size:
+            raise MdsError(errno.EFBIG, None, what)
+        for name, value in (("atime", change.atime), ("mtime", change.mtime)):
+            if value is not None and not 0 <= value < LAST_TIME:
+                raise ValueError(f"{name} {value} ns: an MDS keeps times from 1970 to 2106")
+        for name, value in (("uid", change.uid), ("gid", change.gid)):
+            if value is not None and not 0 <= value < 2**32:
+                raise ValueError(f"{name} {value}: an MDS keeps numbers of 32 bits")
+        await self._running.call(SetAttributes(ino, what, change), self._left(until))
 
     async def set_attributes(self, ino: int, what: str, attributes: dict[str, int], timeout: float | None) -> None:
         """As `setattr`, of an inode by number. For `OpenFile`."""
-        change = Change(time.time_ns(), **attributes)
-        await self._running.call(SetAttributes(ino, what, change), self._left(self._until(timeout)))
+        await self._change(ino, what, Change(time.time_ns(), **attributes), self._until(timeout))
 
     # Files
 
@@ -256,16 +299,16 @@ class Namespace:
     async def open_inode(self, path: str, flags: int, file_mode: int, mode: int, timeout: float | None) -> int:
         """Open ``path``; gives its number. For `OpenFile`, which closes it."""
         until = self._until(timeout)
-        try:
-            inode = None
-            if not flags & OpenFlag.EXCL:
-                inode = await self._walk(path, 0, until)
-        except FileNotFoundError:
-            if not flags & OpenFlag.CREAT:
-                raise
+        inode = None
+        if flags & OpenFlag.EXCL:
+            place = await self._place(path, until, errno.EEXIST, directory=False)
+        else:
+            above, name, inode = await self._find(path, 0, until)
+            place = self._place_in(above, name)
         if inode is None:
-            directory, name = await self._parent(path, until, errno.EISDIR)
-            where, op = FilePath(directory.ino, name), RequestOp.CREATE
+            if not flags & OpenFlag.CREAT:
+                raise MdsError(errno.ENOENT, None, path)
+            where, op = place.path, RequestOp.CREATE
         elif st.S_ISDIR(inode.mode) and flags & (OpenFlag.WRONLY | OpenFlag.RDWR):
             raise MdsError(errno.EISDIR, None, path)
         else:
@@ -291,23 +334,45 @@ class Namespace:
         missing: int = errno.EEXIST,
     ) -> None:
         """An operation on the name at the end of ``path``; ``missing`` is the error where it ends in none."""
-        directory, name = await self._parent(path, until, missing)
-        where = FilePath(directory.ino, name)
-        await self._ask(Operation(op, where, os.fsdecode(path), args, path2=path2, stamp=time.time_ns()), until)
+        directory = op in (RequestOp.MKDIR, RequestOp.RMDIR)
+        place = await self._place(path, until, missing, directory=directory)
+        await self._ask(Operation(op, place.path, os.fsdecode(path), args, path2=path2, stamp=time.time_ns()), until)
 
-    async def _parent(self, path: Path, until: float | None, missing: int) -> tuple[Inode, str]:
-        above, name = split(os.fsdecode(path))
+    async def _place(self, path: Path, until: float | None, missing: int, *, directory: bool = True) -> Place:
+        """Where the name at the end of ``path`` is or would be.
+
+        Args:
+            directory: whether it may be one, so that a slash may follow.
+        """
+        text = os.fsdecode(path)
+        above, name = split(text)
         if not name:
-            raise MdsError(missing, None, os.fspath(path))
-        if len(os.fsencode(name)) > 255:
-            raise MdsError(errno.ENAMETOOLONG, None, os.fspath(path))
-        directory = await self._walk(above, 0, until)
-        if not st.S_ISDIR(directory.mode):
-            raise MdsError(errno.ENOTDIR, None, os.fspath(path))
-        return directory, name
+            await self._walk(path, 0, until)
+            raise MdsError(missing, None, text)
+        found = await self._find(above, 0, until)
+        if found.inode is None:
+            raise MdsError(errno.ENOENT, None, text)
+        if not st.S_ISDIR(found.inode.mode):
+            raise MdsError(errno.ENOTDIR, None, text)
+        if len(os.fsencode(name)) > NAME_MAX:
+            raise MdsError(errno.ENAMETOOLONG, None, text)
+        if text.endswith("/") and not directory:
+            await self._must_be_directory(text, until)
+        return self._place_in([*found.above, found.inode], name)
+
+    def _place_in(self, above: list[Inode], name: str) -> Place:
+        return Place([self.root_ino, *(inode.ino for inode in above)], name)
+
+    async def _must_be_directory(self, path: str, until: float | None) -> None:
+        """What a slash behind a name says."""
+        if not st.S_ISDIR((await self._walk(path.rstrip("/") or "/", 0, until, follow=False)).mode):
+            raise MdsError(errno.ENOTDIR, None, path)
 
     async def _walk(self, path: Path, mask: int, until: float | None, *, follow: bool = True) -> Inode:
         return await walk(_Asker(self, until), os.fsdecode(path), mask, follow=follow)
+
+    async def _find(self, path: str, mask: int, until: float | None, *, follow: bool = True) -> Found:
+        return await find(_Asker(self, until), path, mask, follow=follow)
 
     def _stat_of(self, inode: Inode) -> Stat:
         engine = self._running.core.mds.engine

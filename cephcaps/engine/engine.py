@@ -92,10 +92,15 @@ class Engine:
             self.grants.exported(inode, cap)
 
     def _not_ours(self, rank: int, message: ClientCaps, now: float) -> None:
-        """For a cap we have given back or never knew: say so at once, for other clients may wait."""
+        """For a cap we have given back or never knew: say so, and at once where other clients may wait.
+
+        A GRANT takes nothing (ceph: src/mds/Locker.cc, ``issue_caps``). It crosses a release for every file that is
+        given back before its create is durable, so its answer waits for company.
+        """
         if message.op in (CapOp.GRANT, CapOp.REVOKE, CapOp.IMPORT):
             self.releases.queue(rank, CapItem(message.ino, message.cap_id, message.mseq, message.seq), now)
-            self.releases.flush(rank)
+            if message.op != CapOp.GRANT:
+                self.releases.flush(rank)
 
     def _unlinked(self, inode: Inode, now: float) -> None:
         """Let go of a file that has no name left and nobody open: the MDS frees it once nobody holds a cap."""
@@ -241,6 +246,12 @@ class Engine:
             return 0
         self.flushes.flush(inode, now, sync=sync)
         return inode.flushes[-1].tid if inode.flushes else 0
+
+    def flush_times(self, ino: int, now: float) -> None:
+        """Send what is dirty on ``ino`` if the times are among it."""
+        inode = self.cache.inodes.get(ino)
+        if inode is not None and inode.dirty & (Cap.FILE_EXCL | Cap.FILE_WR):
+            self.flushes.flush(inode, now)
 
     def flush_all(self, now: float) -> int:
         """Send all that is dirty, the last of each rank with word that somebody waits; gives the newest tid."""

@@ -196,6 +196,7 @@ class MdsClient:
     def _send(self, session: Session, request: Request, now: float) -> None:
         assert self.mdsmap is not None
         operation, who = request.operation, self._credentials
+        self._flush_directories(operation, now)
         releases: tuple[RequestRelease, ...] = ()
         if operation.drop:
             releases = self.engine.request_releases(session.rank, operation.path.ino, operation.drop, now)
@@ -221,9 +222,18 @@ class MdsClient:
             owner_uid=who.uid if operation.creates else NO_OWNER,
             owner_gid=who.gid if operation.creates else NO_OWNER,
         )
+        session.send(message, tid=request.tid)  # raises where an argument fits no message: then it was never sent
         request.sent = True
         request.sent_at = now
-        session.send(message, tid=request.tid)
+
+    def _flush_directories(self, operation: Operation, now: float) -> None:
+        """Times set here on a directory go ahead of a change of its names: flushed later, they would undo what that
+        does to them."""
+        if operation.writes:
+            for path in (operation.path, operation.path2):
+                if path.ino and path.path:
+                    self.engine.flush_times(path.ino, now)
+            self._carry_out()
 
     # What the monitors bring
 

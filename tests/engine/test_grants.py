@@ -341,7 +341,7 @@ def test_bits_given_again_are_no_longer_asked_back() -> None:
 # Caps we do not know
 
 
-@pytest.mark.parametrize("op", [CapOp.GRANT, CapOp.REVOKE, CapOp.IMPORT])
+@pytest.mark.parametrize("op", [CapOp.REVOKE, CapOp.IMPORT])
 def test_a_cap_on_an_inode_we_do_not_have_goes_back_at_once(op: CapOp) -> None:
     bench = Bench()
 
@@ -351,15 +351,27 @@ def test_a_cap_on_an_inode_we_do_not_have_goes_back_at_once(op: CapOp) -> None:
     assert not bench.engine.cache.inodes
 
 
-@pytest.mark.parametrize("op", [CapOp.GRANT, CapOp.REVOKE])
-def test_another_cap_than_ours_goes_back_at_once(op: CapOp) -> None:
+def test_another_cap_than_ours_goes_back_at_once_where_it_is_asked_back() -> None:
     bench = Bench()
     bench.hold(7, "pAs", cap_id=70, seq=1)
 
-    bench.push(7, "pAsLs", op=op, cap_id=71, seq=12, mseq=3)
+    bench.revoke(7, "p", cap_id=71, seq=12, mseq=3)
 
     assert bench.released() == [CapItem(7, 71, 3, 12)]
     assert bench.held(7) == ("pAs", "pAs")
+
+
+@pytest.mark.parametrize("known", [False, True])
+def test_a_grant_that_is_not_ours_goes_back_with_the_next_batch(known: bool) -> None:
+    bench = Bench()
+    if known:
+        bench.hold(7, "pAs", cap_id=70)
+
+    bench.push(7, "pAsLs", cap_id=71, seq=12, mseq=3)
+    assert bench.sent() == []
+    bench.advance(1.0)
+
+    assert bench.released() == [CapItem(7, 71, 3, 12)]
 
 
 @pytest.mark.parametrize("op", [CapOp.TRUNC, CapOp.FLUSH_ACK, CapOp.FLUSHSNAP_ACK])

@@ -7,7 +7,7 @@ import itertools
 import pytest
 
 from cephcaps.engine.setattr import Change
-from cephwire.capbits import Cap, cap_string
+from cephwire.capbits import Cap, cap_string, parse_caps
 from cephwire.requestargs import SetattrMask
 from tests.engine.bench import FILE, Bench
 
@@ -258,8 +258,6 @@ def test_nothing_is_changed_under_bits_that_are_asked_back() -> None:
 
 
 def records(bench: Bench, drop: str) -> list[tuple[str, int, int, int]]:
-    from cephwire.capbits import parse_caps
-
     found = bench.engine.request_releases(0, 7, parse_caps(drop), bench.now)
     return [(cap_string(record.caps), record.seq, record.issue_seq, record.mseq) for record in found]
 

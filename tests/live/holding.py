@@ -39,29 +39,26 @@ def theirs(client: Client, dump: dict[str, Any] | None) -> dict[str, Any] | None
     return next((cap for cap in caps if cap["client_id"] == client.global_id), None)
 
 
-async def agree(
-    cluster: LiveCluster, client: Client, ino: int, *, within: float = 5.0, **fields: Any
-) -> dict[str, Any]:
-    """What ``dump inode`` says, once both sides tell the same of our cap, with nothing asked back, and ``fields`` are so.
+async def agree(cluster: LiveCluster, client: Client, ino: int, *, within: float = 5.0) -> dict[str, Any]:
+    """What ``dump inode`` says, once both sides tell the same of our cap and nothing is asked back.
 
     Raises:
         TimeoutError: they do not agree; the message says what both told last.
     """
+    told = ""
 
     async def look() -> dict[str, Any] | None:
         nonlocal told
         dump = await cluster.aio.dump_inode(ino)
         mine, seen = ours(client, ino), theirs(client, dump)
-        shown = {name: dump.get(name) for name in fields} if dump is not None else {}
-        told = f"we say {mine}, the MDS {seen} {shown}"
+        told = f"we say {mine}, the MDS {seen}"
         settled = mine is None or mine["pending"] == mine["issued"]
-        return dump if mine == seen and settled and shown == fields else None
+        return dump if mine == seen and settled else None
 
-    told = ""
     try:
-        return await until(look, f"both agree on inode {ino:#x} {fields or ''}", within=within)
+        return await until(look, "both agree", within=within)
     except TimeoutError:
-        raise TimeoutError(f"no agreement on inode {ino:#x} and {fields} in {within:g} s: {told}") from None
+        raise TimeoutError(f"no agreement on inode {ino:#x} in {within:g} s: {told}") from None
 
 
 class SentMessage(NamedTuple):

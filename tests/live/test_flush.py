@@ -271,9 +271,7 @@ async def test_a_hundred_directories_are_each_durable_in_less_than_a_second(
     assert len(await peer.aio.listdir(top)) == 100
 
 
-async def test_closing_brings_everything_to_safety(
-    cluster: LiveCluster, conf: Path, peer: LibcephfsPeer
-) -> None:
+async def test_closing_brings_everything_to_safety(cluster: LiveCluster, conf: Path, peer: LibcephfsPeer) -> None:
     files = 50
     async with connect(conf) as client:
         await client.mkdir("/closing")

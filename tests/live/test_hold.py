@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
 from cephcaps import connect
+from cephcaps.events import CapStale, SessionChanged
 from cephwire.capbits import FileMode, wanted_for_mode
 from cephwire.lease import ClientLease, LeaseAction
 from cephwire.request import ClientRequest
 
+from .agreement import agrees_at_rest
 from .cluster import LiveCluster
 from .holding import Sent, agree, ours, theirs
 from .libcephfs import LibcephfsPeer
@@ -55,9 +57,7 @@ async def test_an_open_file_shows_at_the_mds_as_we_hold_it(
         assert client.metrics.late == ()
 
 
-async def test_what_is_held_is_not_asked_for(
-    cluster: LiveCluster, conf: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_what_is_held_is_not_asked_for(cluster: LiveCluster, conf: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     sent = Sent(monkeypatch)
     async with connect(conf) as client:
         await client.makedirs("/known/a/b")
@@ -119,3 +119,35 @@ async def test_a_name_is_looked_up_once_while_its_lease_holds(
         await until(lambda: client.metrics.revoking == 0, "nothing is asked back")
         assert client.metrics.late == ()
     await peer.aio.close_fd(fd)
+
+
+@pytest.mark.soak
+async def test_caps_of_a_client_that_slept_are_void_until_they_are_granted_anew(
+    new_cluster: Callable[..., LiveCluster],
+) -> None:
+    cluster = new_cluster(mds=1, session_timeout=30, extra="[mds]\nmds defer session stale = false")
+    async with connect(cluster.conf) as client, client.open("/slept", "x") as file:
+        (session,) = client.sessions.values()
+        await client.sync()
+        before = client.inode_caps(file.ino)
+        assert before is not None
+        gen = session.cap_gen
+        await file.setattr(mode=0o612)
+        with client.events() as events:
+            # Nothing of this process runs, our client included; the MDS gives up on it.
+            time.sleep(40)  # noqa: ASYNC251
+            assert cluster.session(client.global_id)["state"] == "stale"
+            assert str(client.inode_caps(file.ino).issued) == "-"
+            await until(lambda: session.cap_gen > gen and session.state == "open", "the session is renewed")
+            await agrees_at_rest(cluster, client)
+            await file.fsync()
+            seen = events.drain()
+        assert [event.state for event in seen if isinstance(event, SessionChanged)][:2] == ["stale", "open"]
+        assert [event.ino for event in seen if isinstance(event, CapStale)]
+        after = client.inode_caps(file.ino)
+        assert after is not None
+        assert after.issued == before.issued
+        assert after.per_mds[0].gen == session.cap_gen
+        with LibcephfsPeer(cluster) as peer:
+            assert (await peer.aio.statx("/slept")).mode & 0o777 == 0o612
+        await agrees_at_rest(cluster, client)

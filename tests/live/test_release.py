@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import math
+import os
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,10 +18,13 @@ from cephcaps.engine.engine import Engine
 from cephcaps.engine.release import CAPS_PER_RELEASE
 from cephcaps.events import CapReleased
 from cephwire.caprelease import CapItem, ClientCapRelease
+from cephwire.caps import CapOp, ClientCaps
 from cephwire.inode import InodeStat
 from cephwire.reply import ClientReply, ReaddirReply
-from cephwire.session import ClientSession, SessionOp
+from cephwire.session import SessionOp
+from tests.wire.record_vectors import decode, messages
 
+from .capture import Capture
 from .cluster import LiveCluster
 from .holding import Sent, agree, ours
 from .libcephfs import LibcephfsPeer
@@ -57,7 +61,7 @@ def granted(monkeypatch: pytest.MonkeyPatch) -> dict[int, InodeStat]:
 
 
 async def make_files(client: Client, top: str, count: int) -> None:
-    """Create and close them."""
+    """Create and close them, and wait until they are durable: their caps are granted again when they are."""
     await client.mkdir(top)
 
     async def some(numbers: Iterator[int]) -> None:
@@ -67,6 +71,7 @@ async def make_files(client: Client, top: str, count: int) -> None:
 
     numbers = iter(range(count))
     await asyncio.gather(*(some(numbers) for _ in range(AT_ONCE)))
+    await client.sync()
 
 
 async def num_caps(cluster: LiveCluster, client: Client) -> int:
@@ -119,8 +124,8 @@ async def test_five_thousand_closed_files_are_given_back_in_full_messages(
         await until(lambda: _equals(cluster, client, len(pinned)), "the MDS has them back")
         assert client.sessions[0].num_caps == len(pinned)
         print(
-            f"{files} files in {took:.1f} s; {sum(sizes)} caps given back in {len(sizes)} messages, {asked * 1e3:.0f} ms "
-            f"here, {(time.monotonic() - started) * 1e3:.0f} ms until the MDS had them"
+            f"{files} files in {took:.1f} s; {sum(sizes)} caps given back in {len(sizes)} messages, "
+            f"{asked * 1e3:.0f} ms here, {(time.monotonic() - started) * 1e3:.0f} ms until the MDS had them"
         )
         for ino in pinned:
             await agree(cluster, client, ino)
@@ -132,6 +137,11 @@ async def test_five_thousand_closed_files_are_given_back_in_full_messages(
 
 async def _equals(cluster: LiveCluster, client: Client, count: int) -> bool:
     return await num_caps(cluster, client) == count
+
+
+async def _no_ranges(cluster: LiveCluster, ino: int) -> bool:
+    dump = await cluster.aio.dump_inode(ino)
+    return dump is not None and dump["client_ranges"] == []
 
 
 async def test_one_path_is_given_back_with_the_next_batch(
@@ -197,13 +207,76 @@ async def test_a_recall_is_followed_promptly_down_to_what_the_mds_leaves(
         await agree(cluster, client, opened.ino)
         assert client.inode_caps("/recalled/999") is not None  # touched last: kept
         mine = [s.message for s in sent.all if s.connection is client.sessions[0].connection]
-    sizes, _ = released(sent, client)
-    print(f"{held} caps, {client.sessions[0].num_caps} left; cache drop took {took:.2f} s; released in {len(sizes)}: {sizes}")
+    barrier = next((i for i, m in enumerate(mine) if getattr(m, "op", None) == SessionOp.FLUSHMSG_ACK), 0)
+    in_time = [len(message.caps) for message in mine[:barrier] if isinstance(message, ClientCapRelease)]
+    print(f"{held} caps, {MIN_CAPS} left; cache drop took {took:.2f} s; released before the barrier: {in_time}")
     # What a recall takes is gone before the barrier behind it is answered.
-    acks = [i for i, m in enumerate(mine) if isinstance(m, ClientSession) and m.op == SessionOp.FLUSHMSG_ACK]
-    assert acks
-    assert max(i for i, m in enumerate(mine) if isinstance(m, ClientCapRelease)) < max(acks)
+    assert sum(in_time) == held - MIN_CAPS
+    assert in_time[:-1] == [CAPS_PER_RELEASE] * (len(in_time) - 1)
     assert took < 5
+
+
+IN_THE_CLEAR = """
+[global]
+ms cluster mode = crc
+ms service mode = crc
+ms client mode = crc
+"""
+
+
+async def test_releases_carry_the_same_seq_as_those_of_libcephfs(
+    new_cluster: Callable[..., LiveCluster], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Both as captured on the wire: the seq of the last reply that granted the cap, whatever was granted since."""
+    if os.geteuid() != 0:
+        pytest.skip("capturing packets needs root")
+    sent = Sent(monkeypatch)
+    cluster, files = new_cluster(mds=1, extra=IN_THE_CLEAR), 30
+    async with connect(cluster.conf, ms_mode="crc") as probe:
+        port = probe.sessions[0].addr.port
+    with Capture(port) as capture:
+        peer = await asyncio.to_thread(LibcephfsPeer, cluster, options={"client_cache_size": "5"})
+        async with connect(cluster.conf, ms_mode="crc") as client:
+            await peer.aio.mkdir("/theirs")
+            await make_files(client, "/ours", files)
+            for number in range(files):
+                # Each stat makes the MDS ask the other, and grant again: seq moves.
+                await peer.aio.write_file(f"/theirs/{number}", b"x")
+                await client.stat(f"/theirs/{number}")
+                await peer.aio.statx(f"/ours/{number}")
+            client.drop_caches()
+            await until(lambda: _equals(cluster, client, 0), "ours are given back")
+
+            def is_trimmed() -> bool:
+                session = cluster.session(peer.instance_id)
+                return session is not None and session["num_caps"] < files
+
+            await until(is_trimmed, "libcephfs has given back what its small cache does not hold")
+            mine = set(released(sent, client)[1])
+            assert client.metrics.late == ()
+        await asyncio.to_thread(peer.close)
+    granted: dict[tuple[int, int], int] = {}
+    pushed: dict[tuple[int, int], int] = {}
+    items: list[CapItem] = []
+    for recorded in messages(capture.pcap()):
+        message = decode(recorded)
+        match message:
+            case ClientReply():
+                entries = message.extra.entries if isinstance(message.extra, ReaddirReply) else ()
+                for inode in (message.trace.target, message.trace.dir, *(entry.inode for entry in entries)):
+                    if inode is not None and inode.cap.cap_id:
+                        granted[inode.ino, inode.cap.cap_id] = inode.cap.seq
+            case ClientCaps(op=CapOp.GRANT | CapOp.REVOKE):
+                pushed[message.ino, message.cap_id] = message.seq
+            case ClientCapRelease():
+                items += message.caps
+    for whose, found in {"ours": mine, "libcephfs's": set(items) - mine}.items():
+        last = {item: granted[item.ino, item.cap_id] for item in found}
+        moved = [item for item in found if pushed.get((item.ino, item.cap_id), 0) > last[item]]
+        print(f"{whose}: {len(found)} releases captured, of {len(moved)} caps that were granted anew since the reply")
+        assert len(moved) > files / 2
+        assert {item: item.issue_seq for item in found} == last
+    assert mine <= set(items)
 
 
 @pytest.mark.soak
@@ -223,8 +296,8 @@ async def test_what_nobody_comes_back_for_is_given_back_after_a_minute(
         await asyncio.sleep(6)
         for inode in closed:
             assert inode is not None
-            dump = await agree(cluster, client, inode.ino)
-            assert dump["client_ranges"] == []
+            await until(lambda ino=inode.ino: _no_ranges(cluster, ino), "the MDS takes back the right to write")
+            await agree(cluster, client, inode.ino)
             held = client.inode_caps(inode.ino)
             assert held is not None
             assert str(held.issued) == "pAsLsXsFs"

@@ -32,7 +32,7 @@ def test_a_flush_is_acknowledged_after_the_answers_to_what_came_before_it() -> N
     assert sent[2] == ClientSession(SessionOp.FLUSHMSG_ACK, 2)
 
 
-@pytest.mark.parametrize("op", [CapOp.GRANT, CapOp.REVOKE, CapOp.IMPORT])
+@pytest.mark.parametrize("op", [CapOp.REVOKE, CapOp.IMPORT])
 @pytest.mark.parametrize("bits", [0, 0x555])
 def test_caps_for_an_inode_we_do_not_have_are_given_back_at_once(op: CapOp, bits: int) -> None:
     world = mounted()
@@ -42,6 +42,19 @@ def test_caps_for_an_inode_we_do_not_have_are_given_back_at_once(op: CapOp, bits
 
     [release] = world.ranks[0].peer.got(ClientCapRelease)
     assert release.caps == (CapItem(7, 70, 2, 3),)
+
+
+def test_grants_for_inodes_we_do_not_have_go_back_together_within_a_second() -> None:
+    world = mounted()
+
+    for ino in range(5):
+        world.ranks[0].peer.push(samples.caps(CapOp.GRANT, 7 + ino, 70 + ino, seq=3, mseq=2))
+    world.run()
+    assert world.ranks[0].peer.got(ClientCapRelease) == []
+    world.advance(1.0)
+
+    [release] = world.ranks[0].peer.got(ClientCapRelease)
+    assert release.caps == tuple(CapItem(7 + n, 70 + n, 2, 3) for n in range(5))
 
 
 @pytest.mark.parametrize("op", [CapOp.TRUNC, CapOp.EXPORT, CapOp.FLUSH_ACK, CapOp.FLUSHSNAP_ACK])
