@@ -184,6 +184,8 @@ class Core:
         self._fail_mount(error)
 
     def fs_map_received(self, message: MFsMapUser, now: float) -> None:
+        if self.fscid is not None:
+            return  # mounted: another default, or another name, is of no concern
         names = {info.name: info.fscid for info in message.fsmap.filesystems}
         wanted = message.fsmap.legacy_client_fscid if self.fs is None else names.get(self.fs, -1)
         if wanted not in names.values():

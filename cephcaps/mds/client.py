@@ -8,7 +8,7 @@ from cephcaps.actions import Action, Done, Failed, Happened
 from cephcaps.auth.cephx import CephxAuthorizer, TicketRefused, Tickets
 from cephcaps.auth.none import NoneAuth
 from cephcaps.engine.engine import Engine
-from cephcaps.errors import ConnectionFailed, MdsError, RequestTimeout
+from cephcaps.errors import AuthError, ConnectionFailed, MdsError, RequestTimeout
 from cephcaps.mds.requests import Operation, Request, Requests
 from cephcaps.mds.session import Session
 from cephcaps.messenger.connection import Connection, Instance
@@ -223,12 +223,19 @@ class MdsClient:
     def session_ended(self, session: Session, error: Exception, now: float) -> None:
         for request in self.requests:
             # What has not left yet may still go to whoever holds the rank next.
-            if request.rank == session.rank and (request.sent or session.final is not None):
+            if request.rank == session.rank and (
+                request.sent or session.final is not None or isinstance(error, AuthError)
+            ):
                 self._fail(request, error)
                 self.requests.finish(request)
+        self._last_refused = None
         self._maybe_closed()
 
     def session_closed(self, session: Session, now: float) -> None:
+        for request in self.requests:
+            if request.rank == session.rank:
+                self._fail(request, ConnectionFailed(f"the session with {session.who} was closed before the answer"))
+                self.requests.finish(request)
         self._maybe_closed()
 
     def _maybe_closed(self) -> None:
@@ -261,7 +268,7 @@ class MdsClient:
             return
         token = self.requests.release(request)
         if token is not None and reply.result < 0:
-            self.out.append(Failed(token, MdsError(-reply.result, None, request.operation.what)))
+            self.out.append(Failed(token, MdsError(min(-reply.result, 2**31 - 1), None, request.operation.what)))
         elif token is not None:
             self.out.append(Done(token, reply))
         request.unsafe = not reply.safe

@@ -220,8 +220,9 @@ class Session:
             case SessionOp.STALE:
                 self.cap_gen += 1
                 self.cap_ttl = 0.0
-                self._set_state("stale")
-                self._renew(now)
+                if self.state != "closing":
+                    self._set_state("stale")
+                    self._renew(now)
             case SessionOp.FLUSHMSG:
                 # A barrier: everything before it has been handled, and answered, in this very order.
                 self._say(SessionOp.FLUSHMSG_ACK, message.seq)

@@ -23,13 +23,13 @@ def test_a_flush_is_acknowledged_after_the_answers_to_what_came_before_it() -> N
 
     peer.push(samples.caps(CapOp.REVOKE, 7, 70))
     peer.push(LEASE)
-    peer.say(SessionOp.FLUSHMSG, 2)
+    peer.say(SessionOp.FLUSHMSG, 77)
     peer.push(samples.caps(CapOp.REVOKE, 8, 80))
     world.run()
 
     sent = [message for _, message in peer.messages[before:]]
     assert [type(message) for message in sent] == [ClientCapRelease, ClientLease, ClientSession, ClientCapRelease]
-    assert sent[2] == ClientSession(SessionOp.FLUSHMSG_ACK, 2)
+    assert sent[2] == ClientSession(SessionOp.FLUSHMSG_ACK, 77)
 
 
 @pytest.mark.parametrize("op", [CapOp.GRANT, CapOp.REVOKE, CapOp.IMPORT])

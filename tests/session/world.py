@@ -82,7 +82,6 @@ class Daemon:
         if self.mood == "well":
             peer.start()
         else:
-            peer.closed = False
             peer.receive = lambda data: None  # type: ignore[method-assign]
             if self.mood == "stranger":
                 peer.put(b"220 mail.example ESMTP\r\n")
