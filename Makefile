@@ -42,7 +42,7 @@ test: test-pure test-live test-tentacle  ## Every test but the soak: pure, on Pa
 test-pure: setup  ## The tests that need no Ceph
 	$(PYTHON) -m pytest $(PURE)
 
-test-live: setup $(IF_ROOT_CEPH)  ## The live tests on this machine's own Ceph packages
+test-live: setup $(IF_ROOT_CEPH) $(IF_ROOT_TENTACLE)  ## The live tests on this machine's own Ceph packages
 	CEPHCAPS_RELEASE=pacific $(PYTHON) -m pytest $(LIVE)
 
 test-tentacle: setup $(IF_ROOT_TENTACLE)  ## The live tests on Ceph Tentacle, in its folder

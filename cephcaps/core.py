@@ -11,10 +11,10 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TypeAlias
 
-from cephcaps.actions import Action, Disconnect, Failed, Happened
+from cephcaps.actions import Action, Disconnect, Done, Failed, Happened
 from cephcaps.auth.cephx import Tickets
 from cephcaps.engine.setattr import Change
-from cephcaps.errors import AuthError, ConfigError, ConnectionFailed, MdsError, RequestTimeout
+from cephcaps.errors import AuthError, ConfigError, ConnectionFailed, MdsError, RequestTimeout, SessionLost
 from cephcaps.mds.client import Credentials, MdsClient
 from cephcaps.mds.requests import Operation
 from cephcaps.mds.session import Session
@@ -108,7 +108,7 @@ class Core:
         self.fsid = b""
         self.osd_epoch = 0
         self._mount: tuple[int, float] | None = None  # token and deadline
-        self._closed = False
+        self._closing: tuple[int, float] | None = None
 
     # The three entrances
 
@@ -134,7 +134,7 @@ class Core:
                 self.monitors.subscribe("osdmap", 0)
                 self.monitors.tick(now)
             case Close():
-                self._closed = True
+                self._closing = (token, deadline)
                 self._fail_mount(ConnectionFailed("closed before it was connected"))
                 self.mds.close(token, now)
             case Operation():
@@ -151,12 +151,28 @@ class Core:
         self.mds.tick(now)
         if self._mount is not None and now >= self._mount[1]:
             self._fail_mount(self._unreachable())
+        if self._closing is not None and now >= self._closing[1]:
+            self._give_up_closing(now)
         self._after(now)
+
+    def _give_up_closing(self, now: float) -> None:
+        """The MDSs have not agreed in time: leave, and say what they may not have got."""
+        assert self._closing is not None
+        token, self._closing = self._closing[0], None
+        unsaved = self.mds.engine.unsaved()
+        self.mds.abandon(now)
+        if unsaved:
+            named = "; ".join(unsaved)
+            lost = f"closed before the MDS had acknowledged every change; perhaps lost: {named}"
+            self.out.append(Failed(token, SessionLost(lost, reason="closed", lost=unsaved)))
+        else:
+            self.out.append(Done(token, None))
 
     def next_deadline(self) -> float:
         """When `tick` has something to do."""
         mount = self._mount[1] if self._mount is not None else NEVER
-        return min(self.monitors.next_deadline(), self.mds.next_deadline(), mount)
+        closing = self._closing[1] if self._closing is not None else NEVER
+        return min(self.monitors.next_deadline(), self.mds.next_deadline(), mount, closing)
 
     def cancel(self, token: int) -> None:
         """Nobody waits for ``token`` any more."""
@@ -177,7 +193,7 @@ class Core:
 
     def stop(self, now: float) -> None:
         """Drop all connections as they are."""
-        self._closed = True
+        self._closing = None
         self.mds.abandon(now)
         self.monitors.close(now)
 
@@ -205,6 +221,8 @@ class Core:
         self._fail_mount(error)
 
     def fs_map_received(self, message: MFsMapUser, now: float) -> None:
+        if self.fscid is not None:
+            return  # mounted: another default, or another name, is of no concern
         names = {info.name: info.fscid for info in message.fsmap.filesystems}
         wanted = message.fsmap.legacy_client_fscid if self.fs is None else names.get(self.fs, -1)
         if wanted not in names.values():

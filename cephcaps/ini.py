@@ -21,19 +21,20 @@ __all__ = ["normal_key", "parse_ini"]
 _SPACES = " \t\n\v\f\r"
 """What C's isspace() trims off keys and values; str.strip() alone would also take Unicode's spaces."""
 
-# Every repeat is possessive and its branches start with different characters, so a match takes linear time.
+# The branches of every repeat start with different characters, so there is one way to match and it takes linear time.
+# None is possessive: Python 3.11.2, which Debian 12 has, misses matches with those.
 _EOL = r"(?:\r\n|\r|\n)"
 _JOINED = rf"\\{_EOL}"
 _ESCAPED = rf"{_JOINED}|\\[^\r\n]"
 _LINE_END = re.compile(_EOL)
-_BLANKS = re.compile(rf"(?:{_JOINED})*+[ \t]*+(?:{_JOINED})*+")  # a quote after more of them opens no quoted value
-_REST = re.compile(rf"(?:[#;][^\r\n]*+)?+(?:{_EOL}|\Z)")
-_SECTION = re.compile(rf"\[((?:{_ESCAPED}|[^\]\\\r\n#;])++)\]")
-_WORD = r"(?:\\[^\r\n]|[^=\\\r\n#; \t])++"
+_BLANKS = re.compile(rf"(?:{_JOINED})*[ \t]*(?:{_JOINED})*")  # a quote after more of them opens no quoted value
+_REST = re.compile(rf"(?:[#;][^\r\n]*)?(?:{_EOL}|\Z)")
+_SECTION = re.compile(rf"\[((?:{_ESCAPED}|[^\]\\\r\n#;])+)\]")
+_WORD = r"(?:\\[^\r\n]|[^=\\\r\n#; \t])+"
 _GAP = rf"(?:{_JOINED}|[ \t])"
-_KEY = re.compile(rf"{_GAP}*+({_WORD}(?:{_GAP}++{_WORD})*+){_GAP}*+=")
-_BARE = re.compile(rf"((?:{_ESCAPED}|[^\\\r\n#;])*+)")
-_QUOTED = {quote: re.compile(rf"{quote}((?:{_ESCAPED}|[^{quote}\\\r\n])*+){quote}") for quote in "\"'"}
+_KEY = re.compile(rf"{_GAP}*({_WORD}(?:{_GAP}+{_WORD})*){_GAP}*=")
+_BARE = re.compile(rf"((?:{_ESCAPED}|[^\\\r\n#;])*)")
+_QUOTED = {quote: re.compile(rf"{quote}((?:{_ESCAPED}|[^{quote}\\\r\n])*){quote}") for quote in "\"'"}
 _ESCAPE = re.compile(rf"{_JOINED}|\\(.)")
 
 

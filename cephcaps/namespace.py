@@ -181,9 +181,11 @@ class Namespace:
         """Give the file ``existing`` another name, ``path``. A symlink is not followed."""
         until = self._until(timeout)
         inode = await self._walk(existing, 0, until, follow=False)
+        place = await self._place(path, until, errno.EEXIST, directory=False)
         if st.S_ISDIR(inode.mode):
             raise MdsError(errno.EPERM, None, os.fspath(existing))
-        await self._make(RequestOp.LINK, path, until, None, path2=FilePath(inode.ino))
+        what, stamp = os.fsdecode(path), time.time_ns()
+        await self._ask(Operation(RequestOp.LINK, place.path, what, path2=FilePath(inode.ino), stamp=stamp), until)
 
     async def unlink(self, path: Path, *, timeout: float | None = DEFAULT) -> None:
         """Take away the name ``path`` of something that is no directory."""

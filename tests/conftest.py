@@ -3,10 +3,17 @@
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import Generator
 
 import pytest
 from hypothesis import settings
+
+# Started in the background, by nohup or by a CI system, this process may have been told to ignore signals, and every
+# process that a test starts and then interrupts would do so too.
+for _number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+    if signal.getsignal(_number) is signal.SIG_IGN:
+        signal.signal(_number, signal.default_int_handler if _number == signal.SIGINT else signal.SIG_DFL)
 
 NO_SKIP = os.environ.get("CEPHCAPS_NO_SKIP") == "1"
 

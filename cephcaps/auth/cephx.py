@@ -222,7 +222,11 @@ class CephxLogin:
                 f"{self.tickets.name} is unknown to the cluster, or its key is wrong, or it has no mon caps; monitors "
                 f"do not say which: compare the keyring with `ceph auth get {self.tickets.name}`"
             )
-        raise AuthError(f"no method to authenticate {self.tickets.name} with: {_allowed(answer)}")
+        # Not even where it allows none: anybody who answers in the monitor's place could say that.
+        raise AuthError(
+            f"no method to authenticate {self.tickets.name} with: {_allowed(answer)}; for a cluster without "
+            "authentication set `auth client required = none`"
+        )
 
     def done(self, answer: AuthDone, now: float) -> Secrets:
         if self.server_challenge is None:

@@ -309,6 +309,14 @@ class Engine:
         wanted = cap.mds_wanted
         return (RequestRelease(ino, cap.cap_id, cap.implemented, wanted, cap.seq, cap.issue_seq, cap.mseq),)
 
+    def unsaved(self) -> tuple[str, ...]:
+        """What was changed here and not acknowledged, in words."""
+        return tuple(
+            f"inode {inode.ino:#x}: {Caps.of(inode.dirty | inode.flushing)}"
+            for inode in self.cache.inodes.values()
+            if inode.dirty or inode.flushing
+        )
+
     # What time brings
 
     def next_deadline(self) -> float:

@@ -10,7 +10,7 @@ from cephcaps.auth.none import NoneAuth
 from cephcaps.engine.engine import Engine
 from cephcaps.engine.inode import Inode
 from cephcaps.engine.setattr import Change
-from cephcaps.errors import ConnectionFailed, MdsError, RequestTimeout, SessionLost
+from cephcaps.errors import AuthError, ConnectionFailed, MdsError, RequestTimeout, SessionLost
 from cephcaps.events import MdsMapChanged, SessionChanged
 from cephcaps.mds.requests import Answer, Operation, Request, Requests
 from cephcaps.mds.session import Session
@@ -127,6 +127,9 @@ class MdsClient:
 
     def abandon(self, now: float) -> None:
         """Drop every session as it is."""
+        if self._closing is not None:
+            self.waits.cancel(self._closing)
+        self._closing = None
         for session in self.sessions.values():
             if session.connection is not None:
                 session.lost(session.connection, ConnectionFailed("given up"), now)
@@ -329,14 +332,21 @@ class MdsClient:
         self._check_waits(now)
         for request in self.requests:
             # What has not left yet may still go to whoever holds the rank next.
-            if request.rank == session.rank and (request.sent or session.final is not None):
+            if request.rank == session.rank and (
+                request.sent or session.final is not None or isinstance(error, AuthError)
+            ):
                 self._fail(request, error)
                 self.requests.finish(request)
+        self._last_refused = None
         self._maybe_closed()
 
     def session_closed(self, session: Session, now: float) -> None:
         self.engine.session_lost(session.rank)
         self._changed(session)
+        for request in self.requests:
+            if request.rank == session.rank:
+                self._fail(request, ConnectionFailed(f"the session with {session.who} was closed before the answer"))
+                self.requests.finish(request)
         self._maybe_closed()
 
     def _maybe_closed(self) -> None:
@@ -378,7 +388,7 @@ class MdsClient:
         if inode is not None and operation.writes:
             request.inos.add(inode.ino)
         if token is not None and reply.result < 0:
-            self.out.append(Failed(token, MdsError(-reply.result, None, operation.what)))
+            self.out.append(Failed(token, MdsError(min(-reply.result, 2**31 - 1), None, operation.what)))
         elif token is not None:
             self.out.append(Done(token, Answer(reply, inode, listed)))
         request.unsafe = not reply.safe

@@ -244,9 +244,10 @@ class Session:
             case SessionOp.STALE:
                 self.cap_gen += 1
                 self.cap_ttl = 0.0
-                self._set_state("stale")
-                self._host.session_stale(self, now)
-                self._renew(now)
+                if self.state != "closing":
+                    self._set_state("stale")
+                    self._host.session_stale(self, now)
+                    self._renew(now)
             case SessionOp.FLUSHMSG:
                 # A barrier: everything before it has been handled, and what that owes leaves first.
                 self._host.barrier(self, now)

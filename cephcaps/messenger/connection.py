@@ -241,7 +241,7 @@ class Connection:
         if payload is None:
             return False
         banner = banners.decode(payload, None)
-        if not banner.supported & BannerFeature.REVISION_1 or banner.required & ~BannerFeature.REVISION_1:
+        if not banner.supported & BannerFeature.REVISION_1 or banner.required & ~int(BannerFeature.REVISION_1):
             raise ConnectionFailed(
                 f"{self.who} speaks another messenger: supports {banner.supported:#x}, requires {banner.required:#x}; "
                 "msgr2.1 (Ceph 14.2.11 and later) is needed"
@@ -259,7 +259,8 @@ class Connection:
             case Phase.READY, Ack():
                 pass
             case Phase.READY, Keepalive2():
-                self._write(Keepalive2Ack(frame.stamp))
+                # The very bytes: they are the peer's clock, which need not be one that we can write.
+                self.out.append(self._writer.frame(Tag.KEEPALIVE2_ACK, segments))
             case Phase.READY, Keepalive2Ack():
                 self.keepalive_acked = frame.stamp
             case Phase.HELLO, Hello():
@@ -296,6 +297,8 @@ class Connection:
     def _authenticated(self, frame: AuthDone, now: float) -> None:
         if frame.con_mode not in self._con_modes:
             raise ProtocolViolation(f"{self.who} chose connection mode {frame.con_mode}; offered: {self._con_modes}")
+        if frame.global_id >> 63:
+            raise ProtocolViolation(f"{self.who} gave us the global id {frame.global_id}, over 63 bits")
         secrets = self._authenticator.done(frame, now)
         if self.peer_type is EntityType.MON:
             self.global_id = frame.global_id

@@ -119,6 +119,8 @@ class MonClient:
         """Ask for the tickets that are missing or due."""
         if not self.ready or self._login is None or self._login.server_challenge is None:
             return
+        if now < self._asked_tickets_at + self._timers.hunt_interval:
+            return
         self._asked_tickets_at = now
         auth = self._tickets.held[EntityType.AUTH]
         if auth.renew_after <= now:
@@ -196,6 +198,7 @@ class MonClient:
                 for addr in addresses(info.public_addrs)
                 if addr.type == AddrType.MSGR2
             )
+        known = known or self._candidates
         return sorted(known, key=lambda addr: self._tickets.entropy(4))
 
     # What the connection brings
@@ -226,7 +229,7 @@ class MonClient:
             case MOsdMap():
                 self._seen("osdmap", max((*message.maps, *message.incremental_maps), default=0))
                 self._host.osd_map_received(message, now)
-            case MAuthReply():
+            case MAuthReply() if self._login is not None:
                 if message.result:
                     self._out.append(Happened("tickets.refused", {"result": message.result}))
                 else:
@@ -248,7 +251,14 @@ class MonClient:
         self.errors[connection.target] = error
         self._out.append(Happened("mon.lost", {"addr": str(connection.target), "error": str(error)}))
         self._drop()
+        if isinstance(error, AuthError) and self._tickets.global_id and self._tickets.key is not None:
+            # The AUTH ticket that would reclaim our identity may be too old to be read: begin as a new client.
+            self._tickets.global_id = 0
+            self._tickets.held.clear()
+            self._next_attempt = now
+            return
         if isinstance(error, AuthError):
+            self._closed = True
             self._host.mon_refused(AuthError(f"{connection.who} refused us: {error}"), now)
             return
         if self._queue:

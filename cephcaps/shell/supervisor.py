@@ -60,11 +60,14 @@ class Supervisor:
             group.cancel_scope.cancel()
 
     async def close(self, patience: float) -> None:
-        """Close every session with its MDS, or give that up after ``patience`` seconds."""
+        """Bring every change to safety and close every session, or give that up after ``patience`` seconds.
+
+        Raises:
+            SessionLost: something changed here may not have reached its MDS; names it.
+        """
         try:
             if self._crash is None and os.getpid() == self._pid:
-                with anyio.move_on_after(patience):
-                    await self.call(Close(), None)
+                await self.call(Close(), patience)
         finally:
             await self.stop()
 

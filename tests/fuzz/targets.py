@@ -13,6 +13,7 @@ from cephcaps.auth.cephx import CephxAuthorizer, CephxLogin
 from cephcaps.auth.crypto import CryptoError, CryptoKey
 from cephcaps.auth.keyring import parse_keyring
 from cephcaps.config import load_config
+from cephcaps.core import Mount
 from cephcaps.errors import AuthError, CephError, ConfigError, ConnectionFailed, MalformedMessage, ProtocolViolation
 from cephcaps.messenger.framing import MAX_FRAME, Frame, FrameReader, FrameWriter
 from cephcaps.messenger.secure import SecureStream
@@ -22,6 +23,7 @@ from cephwire.entity import EntityType
 from cephwire.frames import Tag
 from cephwire.keys import CONNECTION_SECRET, CRYPTO_KEY, CryptoType, KeyUsage
 from cephwire.keys import CryptoKey as WireKey
+from cephwire.mdsmap import MdsState
 from cephwire.messages import BY_CLASS, BY_NUMBER
 from cephwire.reply import ClientRequestForward
 from cephwire.requestop import RequestOp
@@ -348,6 +350,51 @@ def client_orders(rng: Random) -> str:
     world.advance(60.0)
     assert all(token in world.results for token in tokens), "a caller is left without an answer"
     return ACCEPTED
+
+
+@target("client weather")
+def client_weather(rng: Random) -> str:
+    """A client whose daemons die, hang, come back, rotate keys and change hands while it is used."""
+    world = World(mons=2, mds=2)
+    deadlines = {world.call(Mount(), 30.0): world.now + 30.0}
+    epoch = 6
+    for _ in range(rng.randrange(5, 25)):
+        daemon = rng.choice((*world.mons, *world.ranks))
+        match rng.randrange(9):
+            case 0:
+                daemon.mood = rng.choice(("dead", "silent", "stranger"))
+                world.lose(daemon)
+            case 1:
+                world.lose(daemon)
+            case 2:
+                world.replace(rng.randrange(2))
+                world.map_ranks(epoch, rng.choice((MdsState.REPLAY, MdsState.ACTIVE, MdsState.ACTIVE)))
+                epoch += 1
+                world.publish()
+            case 3:
+                service = rng.choice((EntityType.MDS, EntityType.MDS, EntityType.AUTH))
+                world.keys.sealing[service] = world.keys.new_key()
+            case 4 if world.ranks[0].peers:
+                world.ranks[0].peer.say(rng.choice((SessionOp.STALE, SessionOp.CLOSE, SessionOp.FLUSHMSG)))
+                world.run()
+            case 5:
+                world.cancel(token := rng.choice(list(deadlines)))
+                del deadlines[token]
+                deadlines[world.getattr(rng.randrange(1, 3), 7.0)] = world.now + 7.0
+            case _:
+                timeout = rng.choice((0.0, 1.0, 40.0))
+                deadlines[world.getattr(rng.randrange(1, 3), timeout)] = world.now + timeout
+        world.advance(rng.choice((0.0, 0.1, 3.0, 30.0)))
+        late = [token for token, deadline in deadlines.items() if deadline < world.now and token in world.pending]
+        assert not late, f"{late} are not answered in time"
+        for daemon in (*world.mons, *world.ranks):
+            if rng.randrange(3) == 0:
+                daemon.mood = "well"
+    for daemon in (*world.mons, *world.ranks):
+        daemon.mood = "well"
+    world.advance(60.0)
+    assert world.core.monitors.ready, "the client does not find back to monitors that are well"
+    return world.session.state if 0 in world.core.mds.sessions else "no session"
 
 
 # Files

@@ -184,7 +184,8 @@ def test_a_fenced_client_sees_its_own_directory(conf: Path, fenced: str) -> None
 def test_a_wrong_key_and_an_unknown_entity_are_told_alike(conf: Path, other_key: Path, entity: str) -> None:
     line = told(cephcaps("-c", conf, "-k", other_key, "-n", entity, "stat", "/"), errno.EACCES)
     assert line.partition(": mon at v2:127.0.0.1:")[2].partition(" ")[2] == (
-        f"refused us: {entity} is unknown to the cluster, or its key is wrong, or it has no mon caps; monitors do not say which: "
+        f"refused us: {entity} is unknown to the cluster, or its key is wrong, or it has no mon caps; "
+        "monitors do not say which: "
         f"compare the keyring with `ceph auth get {entity}`"
     )
 

@@ -139,9 +139,7 @@ class Actor:
 def told(found: Any) -> tuple[Any, ...]:
     """What must be alike in twin trees."""
     is_dir = stat.S_ISDIR(found.mode)  # whose size is what lies below, as far as the MDS has summed it up by now
-    times = [
-        time if 0 <= time - base < HOUR else "now" for time, base in ((found.atime, ATIME), (found.mtime, MTIME))
-    ]
+    times = [time if 0 <= time - base < HOUR else "now" for time, base in ((found.atime, ATIME), (found.mtime, MTIME))]
     return (oct(found.mode), found.uid, found.gid, found.nlink, "" if is_dir else found.size, *times)
 
 
@@ -331,8 +329,10 @@ QUIRKS = (
     Quirk("EACCES", frozenset({"ENOTDIR", False}), ANY, "below a file it asks for the file's x bit first (Pacific)"),
     Quirk("ENOTEMPTY", frozenset({"EISDIR"}), frozenset({"unlink"}), "it has the MDS remove the name '.' or '..'"),
     Quirk("EEXIST", frozenset({"EPERM"}), frozenset({"link"}), "of two reasons to refuse Tentacle's tells the other"),
-    Quirk("ENOTDIR", frozenset({"EPERM"}), frozenset({"link"}), "of two reasons to refuse Tentacle's tells the other"),
-    Quirk("ENOENT", frozenset({"ENOTDIR"}), frozenset({"rename"}), "of two reasons to refuse Tentacle's tells the other"),
+    Quirk("EPERM", frozenset({"ENOTDIR"}), frozenset({"link"}), "of two reasons to refuse Pacific's tells the other"),
+    Quirk(
+        "ENOENT", frozenset({"ENOTDIR"}), frozenset({"rename"}), "of two reasons to refuse Tentacle's tells the other"
+    ),
 )
 
 

@@ -91,6 +91,19 @@ def test_everything_is_written_as_one_transcript_that_plays_again(kind: EntityTy
     assert second.client.phase is Phase.READY
 
 
+@both_kinds
+def test_the_transcript_is_not_kept_once_it_is_signed(kind: EntityType) -> None:
+    pair = PAIRS[kind]().meet()
+    signed = len(pair.client._sent)
+
+    pair.client.keepalive(1)
+    pair.server.write(Keepalive2(1))
+    pair.receive()
+
+    assert pair.client._reader.transcript is None
+    assert len(pair.client._sent) == signed
+
+
 def test_the_client_says_who_it_is_to_a_monitor() -> None:
     pair = mon_pair().meet()
     [hello] = pair.server.got_frames(Hello)
@@ -419,6 +432,10 @@ def test_messages_that_come_together_get_one_ack(mode: ConMode) -> None:
             pair.server.send(MConfig({}))
         pair.receive()
         pair.server.receive(flushed(pair.client.out))
+
+    pair.server.write(Keepalive2(1))  # nothing that is acknowledged
+    pair.receive()
+    pair.server.receive(flushed(pair.client.out))
 
     assert pair.server.got_frames(Ack) == [Ack(3), Ack(4)]
 

@@ -31,9 +31,9 @@ from tests.session.world import World, mounted
 def test_a_mount_brings_the_root() -> None:
     world = World()
 
-    reply = world.mount()
+    answer = world.mount()
 
-    assert reply.trace.target.ino == 1
+    assert answer.inode.ino == 1
     assert world.core.fscid == samples.FSCID
     assert world.core.fsid == samples.FSID
     [(_, request)] = world.ranks[0].peer.requests()
@@ -44,7 +44,7 @@ def test_a_mount_of_a_directory_asks_for_it() -> None:
     world = World(root="/some/dir/")
     world.ranks[0].answers = lambda request: samples.reply(request.op, samples.inode(77))
 
-    assert world.mount().trace.target.ino == 77
+    assert world.mount().inode.ino == 77
 
     [(_, request)] = world.ranks[0].peer.requests()
     assert request.path == FilePath(1, "some/dir")

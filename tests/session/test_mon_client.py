@@ -132,18 +132,19 @@ def test_a_mount_that_finds_no_monitor_says_what_each_one_did() -> None:
         assert why in str(error)
 
 
-def test_monitors_of_the_monmap_are_tried_that_nobody_named() -> None:
-    world = World(mons=1)
+@pytest.mark.parametrize("mons", [1, 3])
+def test_once_there_is_a_monmap_its_monitors_are_tried_and_no_others(mons: int) -> None:
+    world = World(mons=mons)
     other = Monitor(world, mon_addr(7))
     world.daemons[other.addr] = other
     world.maps["monmap"] = 4, samples.monmap(4, other.addr)
     world.mount()
-    world.mons[0].mood = "dead"
+    world.dialled.clear()
 
-    world.lose(world.mons[0])
+    world.lose(next(monitor for monitor in world.mons if monitor.peers))
     world.advance(5.0, until=lambda: world.core.monitors.ready)
 
-    assert world.dialled[-1] == other.addr
+    assert world.dialled == [other.addr]
     assert world.core.monitors.ready
 
 

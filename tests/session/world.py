@@ -82,7 +82,6 @@ class Daemon:
         if self.mood == "well":
             peer.start()
         else:
-            peer.closed = False
             peer.receive = lambda data: None  # type: ignore[method-assign]
             if self.mood == "stranger":
                 peer.put(b"220 mail.example ESMTP\r\n")
@@ -291,7 +290,7 @@ class World:
         self.pending.discard(token)
 
     def mount(self) -> Any:
-        """Get to the root; gives the MDS's reply or the error."""
+        """Get to the root; gives the answer or the error."""
         token = self.call(Mount(), 10.0)
         self.advance(10.0, until=lambda: token in self.results)
         return self.results[token]
