@@ -119,6 +119,7 @@ class Core:
         except Exception as error:
             # Whatever it is, one bad peer ends one connection and never the client.
             self.disconnected(connection, error, now)
+        self.mds.settle(now)
         if connection.leftover or connection.unknown:
             self._note_unexplained(connection)
         self._after(now)

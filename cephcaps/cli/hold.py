@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import re
 import time
 from contextlib import AsyncExitStack
@@ -56,6 +55,8 @@ def hold(settings: Settings, paths: tuple[str, ...], mode: str, seconds: float |
 
 
 async def _hold(settings: Settings, paths: tuple[str, ...], mode: str, seconds: float | None) -> None:
+    import asyncio
+
     began = time.monotonic()
     async with settings.connect() as client:
         names: dict[int, str] = {}

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
-import statistics
 import time
 
 import click
@@ -33,6 +31,8 @@ def ping(settings: Settings, path: str, rounds: int, limit: float | None) -> int
 
     JSON is one object: rounds, min_ms, median_ms, p99_ms, max_ms, histogram.
     """
+    import statistics
+
     times = run(_ping, settings, path, rounds)
     times.sort()
     median = statistics.median(times)
@@ -58,6 +58,8 @@ def ping(settings: Settings, path: str, rounds: int, limit: float | None) -> int
 
 
 async def _ping(settings: Settings, path: str, rounds: int) -> list[float]:
+    import asyncio
+
     async with settings.connect() as holder, settings.connect() as asker:
         existed = await holder.exists(path)
         async with holder.open(path, "a"):

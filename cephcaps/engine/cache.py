@@ -153,7 +153,6 @@ class Cache:
             inode.auth_rank = -1
         if not inode.caps:
             self.delayed.pop(inode.ino, None)
-            inode.delayed = False
             self.let_go(inode)
 
     def let_go(self, inode: Inode) -> None:

@@ -100,7 +100,6 @@ class Checks:
         """Look at it again when its time is up. All wait alike, so that the queue is in the order of the times."""
         inode.hold_min = now + HOLD_MIN
         inode.hold_max = now + HOLD_MAX
-        inode.delayed = True
         self._cache.delayed[inode.ino] = None
         self._cache.delayed.move_to_end(inode.ino)
 
@@ -116,5 +115,4 @@ class Checks:
             if inode.hold_max > now:
                 return
             del self._cache.delayed[ino]
-            inode.delayed = False
             self.check(inode, now, nodelay=True)

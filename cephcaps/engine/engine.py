@@ -92,15 +92,20 @@ class Engine:
             self.grants.exported(inode, cap)
 
     def _not_ours(self, rank: int, message: ClientCaps, now: float) -> None:
-        """For a cap we have given back or never knew: say so, and at once where other clients may wait.
+        """For a cap we have given back or never knew: say so at once, for other clients may wait.
 
-        A GRANT takes nothing (ceph: src/mds/Locker.cc, ``issue_caps``). It crosses a release for every file that is
-        given back before its create is durable, so its answer waits for company.
+        A GRANT takes nothing away, and crosses a release for every file that is given back before its create is
+        durable: the answers to all that came together leave together (`settle`).
         """
         if message.op in (CapOp.GRANT, CapOp.REVOKE, CapOp.IMPORT):
-            self.releases.queue(rank, CapItem(message.ino, message.cap_id, message.mseq, message.seq), now)
+            item = CapItem(message.ino, message.cap_id, message.mseq, message.seq)
+            self.releases.queue(rank, item, now, at_once=True)
             if message.op != CapOp.GRANT:
                 self.releases.flush(rank)
+
+    def settle(self, now: float) -> None:
+        """All that came together has been taken in: send what is owed for it."""
+        self.releases.tick(now)
 
     def _unlinked(self, inode: Inode, now: float) -> None:
         """Let go of a file that has no name left and nobody open: the MDS frees it once nobody holds a cap."""

@@ -40,7 +40,6 @@ def take_reply(inode: Inode, told: InodeStat, held: int) -> None:
     inode.files, inode.subdirs = told.files, told.subdirs
     inode.rbytes, inode.rfiles, inode.rsubdirs = told.rbytes, told.rfiles, told.rsubdirs
     inode.symlink = told.symlink
-    inode.version = max(inode.version, told.version)
 
 
 def take_grant(inode: Inode, told: ClientCaps, held: int, from_auth: bool) -> None:

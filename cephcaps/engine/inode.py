@@ -99,10 +99,10 @@ class Inode:
     """
 
     __slots__ = (
-        "atime", "auth_rank", "btime", "caps", "change_attr", "children", "ctime", "delayed", "dirty", "dirty_since",
+        "atime", "auth_rank", "btime", "caps", "change_attr", "children", "ctime", "dirty", "dirty_since",
         "files", "flushes", "flushing", "gid", "hold_max", "hold_min", "ino", "layout", "max_size", "mode", "mtime",
         "nlink", "open_modes", "pool_ns", "rbytes", "rdev", "rfiles", "rsubdirs", "shared_gen", "size", "subdirs",
-        "symlink", "time_warp_seq", "truncate_seq", "truncate_size", "uid", "version", "xattr_version", "xattrs",
+        "symlink", "time_warp_seq", "truncate_seq", "truncate_size", "uid", "xattr_version", "xattrs",
     )  # fmt: skip
 
     def __init__(self, told: InodeStat) -> None:
@@ -116,10 +116,8 @@ class Inode:
         self.open_modes: dict[int, int] | None = None
         self.hold_min = 0.0
         self.hold_max = 0.0
-        self.delayed = False
         self.shared_gen = 0
         self.children: dict[str, Dentry] | None = None
-        self.version = 0
         self.mode = told.mode
         self.uid = told.uid
         self.gid = told.gid
@@ -149,10 +147,6 @@ class Inode:
     @property
     def auth_cap(self) -> InodeCap | None:
         return self.caps.get(self.auth_rank)
-
-    @property
-    def is_open(self) -> bool:
-        return bool(self.open_modes)
 
     @property
     def used(self) -> int:

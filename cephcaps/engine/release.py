@@ -38,11 +38,13 @@ class Releases:
             self._cache.remove_cap(inode, cap)
         self._cache.inodes.pop(inode.ino, None)
 
-    def queue(self, rank: int, item: CapItem, now: float) -> None:
+    def queue(self, rank: int, item: CapItem, now: float, *, at_once: bool = False) -> None:
         """The MDS takes the cap only if it has issued nothing since the item's ``issue_seq``."""
         state = self._cache.rank(rank)
         if not state.releases:
             state.release_at = now + RELEASE_DELAY
+        if at_once:
+            state.release_at = now
         state.releases.append(item)
         if len(state.releases) >= CAPS_PER_RELEASE:
             self.flush(rank)

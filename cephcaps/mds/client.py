@@ -94,9 +94,10 @@ class MdsClient:
 
     def wait_safe(self, token: int, ino: int, deadline: float, now: float) -> None:
         """Flush what is dirty on ``ino`` (0: on all); Done comes when that and all requests before are durable."""
+        flushed_before = self.engine.flushes.last_tid
         flush_tid = self.engine.flush(ino, now, sync=True) if ino else self.engine.flush_all(now)
         wait = Wait(token, ino, flush_tid, self.requests.last_tid, deadline)
-        if self.requests.unsafe(ino, wait.request_tid) is not None:
+        if self.requests.unsafe(ino, wait.request_tid) is not None or self.engine.flushing(ino, flushed_before):
             for session in self.sessions.values():
                 if session.usable:
                     session.flush_journal()  # it would journal with its next tick otherwise, in up to 5 s
@@ -133,7 +134,6 @@ class MdsClient:
         for session in self.sessions.values():
             if session.connection is not None:
                 session.lost(session.connection, ConnectionFailed("given up"), now)
-        self._closing = None
 
     def close_file(self, ino: int, file_mode: int, now: float) -> None:
         self.engine.closed(ino, file_mode, now)
@@ -300,6 +300,11 @@ class MdsClient:
         self.engine.recalled(session.rank, max_caps, now)
         self._carry_out()
 
+    def settle(self, now: float) -> None:
+        """All bytes that came together have been taken in."""
+        self.engine.settle(now)
+        self._carry_out()
+
     def barrier(self, session: Session, now: float) -> None:
         self.engine.before_barrier(session.rank)
         self._carry_out()
@@ -379,6 +384,7 @@ class MdsClient:
             # Ours all the same: what it grants is held now, and must be known when it is asked back.
             self.unmatched += 1
             self.engine.reply(session.rank, reply, now, now)
+            self._carry_out()
             return
         inode, listed = self.engine.reply(session.rank, reply, request.sent_at, now)
         operation = request.operation

@@ -17,6 +17,7 @@ import msgspec
 
 from cephwire import schema as s
 from cephwire.emit import Emitter, code_of, fixed_size, least_size, varies
+from cephwire.scalars import BitsetWord, BlobWord, TextWord, UtimeWord
 
 __all__ = ["Decoder", "decoder"]
 
@@ -94,14 +95,14 @@ class _Decoding(Emitter):
                 return self.take(path, f"{sub.length}s", sub.length)
             case construct.Padded() if sub.subcon is s.Pass:
                 return self.take(f"{path} padding", f"{sub.length}x", sub.length)
-            case s._Utime():
+            case UtimeWord():
                 seconds = self.take(path, "I", 4)
                 return f"({seconds} * {s.NSEC} + {self.take(path, 'I', 4)})"
-            case s._Text():
+            case TextWord():
                 return self.counted_bytes(path) + '.decode("utf-8", "surrogateescape")'
-            case s._Bitset():
+            case BitsetWord():
                 return f'int.from_bytes({self.counted_bytes(path)}, "little")'
-            case s._Blob():
+            case BlobWord():
                 return self.counted_bytes(path)
             case s.BytesOf():
                 return self.some_bytes(path, self.earlier(sub.length, path))

@@ -10,6 +10,7 @@ import construct
 
 from cephwire import schema as s
 from cephwire.errors import MalformedMessage
+from cephwire.scalars import BlobWord
 
 __all__ = ["Emitter", "Leftover", "fixed_size", "least_size", "varies"]
 
@@ -198,7 +199,7 @@ def least_size(sub: Any) -> int:
             return 0
         case s.Counted():
             return least_size(sub.count)
-        case s.Sized() | s.Map() | s._Blob():
+        case s.Sized() | s.Map() | BlobWord():
             return 4
     return 0
 

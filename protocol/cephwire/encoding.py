@@ -11,6 +11,7 @@ import construct
 
 from cephwire import schema as s
 from cephwire.emit import Emitter, code_of, fixed_size
+from cephwire.scalars import BitsetWord, BlobWord, TextWord, UtimeWord
 
 __all__ = ["Encoder", "encoder"]
 
@@ -65,15 +66,15 @@ class _Encoding(Emitter):
                 self.put(path, f"{sub.length}s", expression, sub.length)
             case construct.Padded() if sub.subcon is s.Pass:
                 self.put(f"{path} padding", f"{sub.length}x", "", sub.length)
-            case s._Utime():
+            case UtimeWord():
                 self.put(path, "I", f"{expression} // {s.NSEC}", 4)
                 self.put(path, "I", f"{expression} % {s.NSEC}", 4)
-            case s._Text():
+            case TextWord():
                 self.blob(f'{expression}.encode("utf-8", "surrogateescape")', path)
-            case s._Bitset():
+            case BitsetWord():
                 bits = self.kept(expression)
                 self.blob(f'{bits}.to_bytes(({bits}.bit_length() + 63) // 64 * 8, "little")', path)
-            case s._Blob():
+            case BlobWord():
                 self.blob(expression, path)
             case s.BytesOf():
                 self.flush()

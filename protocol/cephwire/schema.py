@@ -36,8 +36,11 @@ from construct import (
     Subconstruct,
 )
 
+from cephwire.scalars import NSEC, Bitset, Blob, Text, Utime
+
 __all__ = [
     "ABSENT",
+    "NSEC",
     "Bitset",
     "Blob",
     "Bytes",
@@ -73,8 +76,6 @@ __all__ = [
     "Utime",
     "Versioned",
 ]
-
-NSEC = 1_000_000_000
 
 Rest = GreedyBytes
 """Whatever is left of the enclosing region, kept as bytes."""
@@ -237,63 +238,6 @@ class FixedSize(Subconstruct):
 
     def _sizeof(self, context: Any, path: str) -> int:
         return self.length
-
-
-class _Blob(Construct):
-    """u32 length and that many bytes."""
-
-    def _parse(self, stream: Any, context: Any, path: str) -> bytes:
-        length = Int32ul._parse(stream, context, path)
-        return bytes(construct.stream_read(stream, length, path))
-
-    def _build(self, obj: Any, stream: Any, context: Any, path: str) -> Any:
-        Int32ul._build(len(obj), stream, context, path)
-        stream.write(obj)
-        return obj
-
-
-class _Text(_Blob):
-    """A Blob as text. Bytes that are no UTF-8 survive as surrogates, as in Python's file names (PEP 383)."""
-
-    def _parse(self, stream: Any, context: Any, path: str) -> Any:
-        return super()._parse(stream, context, path).decode("utf-8", "surrogateescape")
-
-    def _build(self, obj: Any, stream: Any, context: Any, path: str) -> Any:
-        super()._build(obj.encode("utf-8", "surrogateescape"), stream, context, path)
-        return obj
-
-
-class _Bitset(_Blob):
-    """A Blob as one little-endian int; written in whole u64s, 0 as none."""
-
-    def _parse(self, stream: Any, context: Any, path: str) -> Any:
-        return int.from_bytes(super()._parse(stream, context, path), "little")
-
-    def _build(self, obj: Any, stream: Any, context: Any, path: str) -> Any:
-        super()._build(obj.to_bytes((obj.bit_length() + 63) // 64 * 8, "little"), stream, context, path)
-        return obj
-
-
-class _Utime(Construct):
-    """u32 seconds and u32 nanoseconds, as one int of nanoseconds."""
-
-    def _parse(self, stream: Any, context: Any, path: str) -> int:
-        seconds = Int32ul._parse(stream, context, path)
-        return int(seconds * NSEC + Int32ul._parse(stream, context, path))
-
-    def _build(self, obj: Any, stream: Any, context: Any, path: str) -> Any:
-        Int32ul._build(obj // NSEC, stream, context, path)
-        Int32ul._build(obj % NSEC, stream, context, path)
-        return obj
-
-    def _sizeof(self, context: Any, path: str) -> int:
-        return 8
-
-
-Blob = _Blob()
-Text = _Text()
-Bitset = _Bitset()
-Utime = _Utime()
 
 
 class LengthOf(Subconstruct):

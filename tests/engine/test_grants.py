@@ -219,6 +219,16 @@ def test_a_revoke_that_takes_nothing_we_had_left_is_answered_all_the_same() -> N
     assert not bench.engine.cache.revoking
 
 
+def test_the_answer_to_a_revoke_that_takes_nothing_says_what_is_wanted_and_gives_nothing_back() -> None:
+    bench = Bench()
+    bench.hold(7, ALL, seq=5, wanted="pAsxXsxFsxcrwb")
+    bench.opened(7, FileMode.RD)
+
+    bench.revoke(7, ALL, seq=6)
+
+    assert bench.said() == [update(ALL, "pFscr")]
+
+
 def test_a_grant_that_lacks_bits_is_a_revoke() -> None:
     bench = Bench()
     bench.hold(7, "pAsLsXsFs", seq=1)

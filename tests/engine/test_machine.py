@@ -238,7 +238,7 @@ class Machine(RuleBasedStateMachine):
             self.bench.engine.flush_all(self.bench.now)
             self.bench.advance(1.0)
             self.after()
-        assert not (mds.to_client or mds.from_client or mds.journal), "client and MDS chatter without end"
+        assert not [*mds.to_client, *mds.from_client, *mds.journal], "client and MDS chatter without end"
         assert not cache.flushes
         assert not cache.dirty
         assert {ino for ino, inode in cache.inodes.items() if inode.caps} == set(mds.caps)

@@ -11,7 +11,7 @@ from typing import Any
 
 from cephcaps.actions import Action, Connect, Disconnect, Done, Failed, Happened
 from cephcaps.auth.cephx import Tickets
-from cephcaps.core import Close, Core, Mount
+from cephcaps.core import Core, Mount, Request
 from cephcaps.errors import AuthError, ConnectionFailed, MalformedMessage, ProtocolViolation
 from cephcaps.mds.client import Credentials
 from cephcaps.mds.requests import Operation
@@ -154,10 +154,10 @@ class MdsPeer(Peer):
     def say(self, op: SessionOp, seq: int = 0) -> None:
         self.send(ClientSession(op, seq), version=1)
 
-    def push(self, message: Any) -> None:
+    def push(self, message: Any, tid: int = 0) -> None:
         assert isinstance(message, PUSHED)
         self.pushed += 1
-        self.send(message)
+        self.send(message, tid=tid)
 
     # What the client said
 
@@ -278,7 +278,7 @@ class World:
 
     # Calls
 
-    def call(self, request: Mount | Close | Operation, timeout: float = 30.0) -> int:
+    def call(self, request: Request, timeout: float = 30.0) -> int:
         self._tokens += 1
         self.pending.add(self._tokens)
         self.core.call(self._tokens, request, self.now + timeout, self.now)

@@ -8,6 +8,7 @@ import construct
 from hypothesis import strategies as st
 
 from cephwire import schema as s
+from cephwire.scalars import BitsetWord, BlobWord, TextWord, UtimeWord
 
 SMALL = 40
 """Most bytes or items drawn where the wire would allow more."""
@@ -24,13 +25,13 @@ def values(sub: Any, struct_v: int | None = None, scope: dict[str, Any] | None =
             return integers(sub)
         case construct.Bytes():
             return st.binary(min_size=sub.length, max_size=sub.length)
-        case s._Utime():
+        case UtimeWord():
             return st.integers(0, (2**32 - 1) * s.NSEC)
-        case s._Text():
+        case TextWord():
             return st.binary(max_size=SMALL).map(lambda raw: raw.decode("utf-8", "surrogateescape"))
-        case s._Bitset():
+        case BitsetWord():
             return st.integers(0, 2**128)
-        case s._Blob() | s.BytesOf() | s.Segment():
+        case BlobWord() | s.BytesOf() | s.Segment():
             return st.binary(max_size=SMALL)
         case s.Versioned():
             return values(sub.subcon, sub.writes, scope)
