@@ -12,6 +12,7 @@ from cephcaps.engine.inode import Inode
 from cephcaps.engine.setattr import Change
 from cephcaps.errors import AuthError, ConnectionFailed, MdsError, RequestTimeout, SessionLost
 from cephcaps.events import MdsMapChanged, SessionChanged
+from cephcaps.mds.ranks import describe, lowest_active, serving
 from cephcaps.mds.requests import Answer, Operation, Request, Requests
 from cephcaps.mds.session import Session
 from cephcaps.mds.waits import Wait, Waits
@@ -21,7 +22,7 @@ from cephwire.control import ConMode
 from cephwire.entity import AddrType, EntityAddr, EntityType, address_of
 from cephwire.frames import MessageHeader
 from cephwire.lease import ClientLease
-from cephwire.mdsmap import MdsInfo, MdsMap, MdsState
+from cephwire.mdsmap import MdsMap
 from cephwire.reply import ClientReply, ClientRequestForward
 from cephwire.request import NO_OWNER, ClientRequest, FilePath, RequestRelease
 from cephwire.requestop import RequestOp
@@ -30,8 +31,6 @@ from cephwire.session import ClientFeature
 __all__ = ["Credentials", "MdsClient"]
 
 NEVER = float("inf")
-SERVING = frozenset((MdsState.CLIENTREPLAY, MdsState.ACTIVE, MdsState.STOPPING))
-"""States in which an MDS takes requests; it opens new sessions in all but the last."""
 
 
 class Credentials:
@@ -152,7 +151,7 @@ class MdsClient:
 
     def _route(self, request: Request, now: float) -> None:
         """Send ``request`` where it belongs, or leave it until that is possible."""
-        rank = request.rank if request.rank is not None else self._any_rank()
+        rank = request.rank if request.rank is not None else lowest_active(self.mdsmap)
         if rank is None:
             return
         request.rank = rank
@@ -163,17 +162,6 @@ class MdsClient:
             self._fail(request, session.final)
             self.requests.finish(request)
 
-    def _any_rank(self) -> int | None:
-        """The lowest rank that serves; an MDS that is not the one in charge says which is."""
-        if self.mdsmap is None:
-            return None
-        return min((rank for rank, info in self._serving().items() if info.state == MdsState.ACTIVE), default=None)
-
-    def _serving(self) -> dict[int, MdsInfo]:
-        assert self.mdsmap is not None
-        found = {rank: self.mdsmap.mds_info.get(gid) for rank, gid in self.mdsmap.up.items()}
-        return {rank: info for rank, info in found.items() if info is not None and info.state in SERVING}
-
     def session(self, rank: int, now: float) -> Session | None:
         """The session with ``rank``, opened if need be; None while that rank serves nobody."""
         session = self.sessions.get(rank)
@@ -181,7 +169,7 @@ class MdsClient:
             return session
         if self.mdsmap is None or self._closing is not None:
             return None
-        info = self._serving().get(rank)
+        info = serving(self.mdsmap).get(rank)
         if info is None:
             return None
         addr = address_of(info.addrs, AddrType.MSGR2)
@@ -451,28 +439,13 @@ class MdsClient:
     def _timed_out(self, request: Request) -> RequestTimeout:
         session = self.sessions.get(request.rank) if request.rank is not None else None
         if session is None:
-            awaited = f"an active MDS; {self.describe_ranks()}"
+            awaited = f"an active MDS; {describe(self.mdsmap)}"
         elif not session.usable:
             awaited = f"a session with {session.who}" + (f" ({session.why})" if session.why else "")
         else:
             awaited = f"the answer of {session.who}"
         tid = request.tid if request.sent else None
         return RequestTimeout(f"{request} timed out awaiting {awaited}", tid=tid, rank=request.rank, awaited=awaited)
-
-    def describe_ranks(self) -> str:
-        """The file system's ranks and their states, in words."""
-        if self.mdsmap is None:
-            return "no MDSMap yet"
-        states = [
-            f"rank {rank} is {_state(self.mdsmap.mds_info[gid].state) if gid in self.mdsmap.mds_info else 'gone'}"
-            for rank, gid in sorted(self.mdsmap.up.items())
-        ]
-        states += [f"rank {rank} has failed" for rank in self.mdsmap.failed]
-        return f"file system {self.mdsmap.fs_name}: " + (", ".join(states) or "no rank is up")
-
-
-def _state(state: int) -> str:
-    return f"up:{MdsState(state).name.lower()}" if state in MdsState._value2member_map_ else str(state)
 
 
 def _head_version(features: int) -> int:
