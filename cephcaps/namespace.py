@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import errno
 import os
 import stat as st
@@ -163,14 +164,15 @@ class Namespace:
             FileExistsError: it is there and ``exist_ok`` is not set, or something else has its name.
         """
         until = self._until(timeout)
-        text = os.fsdecode(path)
-        above, name = split(text)
+        above, name = split(os.fsdecode(path))
         if name and above != "/" and not await self.exists(above, timeout=self._left(until)):
-            await self.makedirs(above, mode, exist_ok=True, timeout=self._left(until))
+            with contextlib.suppress(FileExistsError):  # someone else made it, or something that leads nowhere is there
+                await self.makedirs(above, mode, exist_ok=True, timeout=self._left(until))
         try:
             await self._make(RequestOp.MKDIR, path, until, MkdirArgs(st.S_IFDIR | mode & 0o7777))
         except FileExistsError:
-            if not exist_ok or not (await self.stat(path, timeout=self._left(until))).is_dir:
+            found = (await self._find(os.fsdecode(path), 0, until)).inode if exist_ok else None
+            if found is None or not st.S_ISDIR(found.mode):
                 raise
 
     async def symlink(self, target: str, path: Path, *, timeout: float | None = DEFAULT) -> None:

@@ -15,6 +15,8 @@ from cephwire.requestargs import SetattrArgs, SetattrMask
 __all__ = ["Change", "Remainder", "apply"]
 
 MODE_BITS = 0o7777
+SET_ID_BITS = stat.S_ISUID | stat.S_ISGID
+ANY_EXECUTE = stat.S_IXUSR | stat.S_IXGRP | stat.S_IXOTH
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +65,12 @@ def apply(inode: Inode, change: Change, issued: int) -> tuple[int, Remainder | N
     mode = inode.mode
     if change.mode is not None:
         mode = stat.S_IFMT(inode.mode) | change.mode & MODE_BITS
+    elif (change.uid is not None or change.gid is not None) and _runs_as_its_owner(mode):
+        # A file that changes hands no longer runs as whom it belongs to. Where it is asked for, the MDS sees to that.
+        if issued & Cap.AUTH_EXCL:
+            inode.mode = mode & ~SET_ID_BITS
+        else:
+            issued &= ~Cap.AUTH_SHARED
     for name, value, bit in (
         ("mode", mode if change.mode is not None else None, SetattrMask.MODE),
         ("uid", change.uid, SetattrMask.UID),
@@ -108,6 +116,10 @@ def apply(inode: Inode, change: Change, issued: int) -> tuple[int, Remainder | N
     if not mask:
         return dirty, None
     return dirty, Remainder(_args(change, mode, inode.size, mask), drop)
+
+
+def _runs_as_its_owner(mode: int) -> bool:
+    return stat.S_ISREG(mode) and bool(mode & SET_ID_BITS) and bool(mode & ANY_EXECUTE)
 
 
 def _args(change: Change, mode: int, old_size: int, mask: int) -> SetattrArgs:

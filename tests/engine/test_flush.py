@@ -147,6 +147,32 @@ def test_without_an_authority_what_is_dirty_waits() -> None:
     assert [(send.rank, send.tid, cap_string(send.message.dirty)) for send in bench.sends()] == [(1, 1, "Ax")]
 
 
+def test_what_waits_for_an_authority_holds_up_nothing_else() -> None:
+    bench = dirty()
+    bench.push(7, "-", op=CapOp.EXPORT, seq=0)
+    bench.hold(8, ALL)
+    bench.change(8, mode=0o600)
+
+    bench.advance(5.0)
+
+    assert [send.message.ino for send in bench.sends()] == [8]
+    assert list(bench.engine.cache.dirty) == [7]
+
+
+@pytest.mark.parametrize(
+    ("what", "caps", "flushed"), [("mode", ALL, False), ("mtime", ALL, True), ("mtime", "pFw", True)]
+)
+def test_times_are_flushed_ahead_of_what_would_change_them_at_the_mds(what: str, caps: str, flushed: bool) -> None:
+    bench = Bench()
+    bench.hold(7, caps)
+    bench.change(7, **{what: 0o600})
+
+    bench.engine.flush_times(7, bench.now)
+    bench.engine.flush_times(99, bench.now)
+
+    assert len(bench.sent()) == flushed
+
+
 def test_a_flush_of_what_is_clean_sends_nothing() -> None:
     bench = Bench()
     bench.hold(7, ALL)
@@ -451,6 +477,15 @@ def test_a_tick_looks_at_what_is_due_and_not_at_what_is_held(count: int, monkeyp
     bench.engine.tick(bench.now)
     assert len(seen) == count // 2
     assert len(bench.sent()) == count // 2
+
+
+def test_what_is_not_acknowledged_can_be_named() -> None:
+    bench = dirty()
+    bench.flush(7)
+    bench.change(7, mtime=5)
+    bench.hold(8, ALL)
+
+    assert bench.engine.unsaved() == ("inode 0x7: AxFx",)
 
 
 def test_half_the_flushes_acknowledged_leaves_the_rest_in_order() -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from cephcaps.events import CapGranted, CapReleased, CapRevokeAcked, CapRevoking
+from cephcaps.events import CapExported, CapGranted, CapImported, CapReleased, CapRevokeAcked, CapRevoking
 from cephwire.capbits import Cap, FileMode
 from cephwire.caprelease import CapItem, ClientCapRelease
 from cephwire.caps import CapOp
@@ -372,16 +372,18 @@ def test_another_cap_than_ours_goes_back_at_once_where_it_is_asked_back() -> Non
 
 
 @pytest.mark.parametrize("known", [False, True])
-def test_a_grant_that_is_not_ours_goes_back_with_the_next_batch(known: bool) -> None:
+def test_grants_that_are_not_ours_go_back_once_all_that_came_with_them_is_taken_in(known: bool) -> None:
     bench = Bench()
     if known:
         bench.hold(7, "pAs", cap_id=70)
 
     bench.push(7, "pAsLs", cap_id=71, seq=12, mseq=3)
+    bench.push(8, "pAsLs", cap_id=80, seq=2)
     assert bench.sent() == []
-    bench.advance(1.0)
+    assert bench.engine.next_deadline() <= bench.now
+    bench.engine.settle(bench.now)
 
-    assert bench.released() == [CapItem(7, 71, 3, 12)]
+    assert bench.released() == [CapItem(7, 71, 3, 12), CapItem(8, 80, 0, 2)]
 
 
 @pytest.mark.parametrize("op", [CapOp.TRUNC, CapOp.FLUSH_ACK, CapOp.FLUSHSNAP_ACK])
@@ -440,9 +442,10 @@ def test_an_import_s_fields_count_where_we_held_nothing_exclusively() -> None:
     bench = Bench()
     bench.hold(7, "pAs", mode=0o100644)
 
-    bench.push(7, "pAsx", op=CapOp.IMPORT, seq=4, mseq=1, mode=0o100600)
+    bench.push(7, "pAsx", op=CapOp.IMPORT, seq=4, mseq=1, mode=0o100600, max_size=9)
 
-    assert bench.inode(7).mode == 0o100600
+    assert (bench.inode(7).mode, bench.inode(7).max_size) == (0o100600, 9)
+    assert any(isinstance(event, CapImported) for event in bench.events())
 
 
 def test_an_export_ends_the_cap_and_is_not_answered() -> None:
@@ -452,6 +455,7 @@ def test_an_export_ends_the_cap_and_is_not_answered() -> None:
     bench.push(7, "-", op=CapOp.EXPORT, seq=0)
 
     assert not bench.engine.cache.inodes
+    assert isinstance(bench.events()[-1], CapExported)
     bench.advance(10.0)
     assert bench.sent() == []
     assert bench.engine.cache.rank(0).num_caps == 0

@@ -212,6 +212,37 @@ def test_the_kind_of_file_is_no_attribute() -> None:
     assert inode.mode == FILE & ~0o7777 | 0o7777
 
 
+@pytest.mark.parametrize(
+    ("mode", "then"),
+    [
+        (0o104755, 0o100755),
+        (0o102755, 0o100755),
+        (0o106711, 0o100711),
+        (0o104644, 0o104644),  # nobody may run it
+        (0o100755, 0o100755),
+        (0o042755, 0o042755),  # a directory's bit is about who owns what is made in it
+    ],
+)
+def test_a_program_that_changes_hands_no_longer_runs_as_its_owner(mode: int, then: int) -> None:
+    bench = Bench()
+    inode = bench.hold(7, "pAsx", mode=mode)
+
+    bench.change(7, uid=5)
+
+    assert inode.mode == then
+
+
+def test_the_mds_is_asked_where_a_program_changes_hands_and_we_may_not_change_its_mode() -> None:
+    bench = Bench()
+    inode = bench.hold(7, "pAs", mode=0o104755, uid=5)
+
+    remainder = bench.change(7, uid=5)
+
+    assert remainder is not None
+    assert remainder.args.mask == SetattrMask.UID
+    assert inode.mode == 0o104755
+
+
 NAMES = ("mode", "uid", "gid", "size", "atime", "mtime")
 
 
