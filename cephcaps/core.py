@@ -16,7 +16,7 @@ from cephcaps.auth.cephx import Tickets
 from cephcaps.engine.setattr import Change
 from cephcaps.errors import AuthError, ConfigError, ConnectionFailed, MdsError, RequestTimeout, SessionLost
 from cephcaps.mds.client import Credentials, MdsClient
-from cephcaps.mds.requests import Operation
+from cephcaps.mds.requests import Answer, Operation
 from cephcaps.mds.session import Session
 from cephcaps.messenger.connection import Connection
 from cephcaps.monitor.client import MonClient, MonTimers
@@ -180,6 +180,11 @@ class Core:
         if self._mount is not None and self._mount[0] == token:
             self._mount = None
         self.mds.cancel(token)
+
+    def unclaimed(self, result: object, now: float) -> None:
+        """A call has succeeded, but its caller left before he heard of it: what he opened is closed."""
+        if isinstance(result, Answer) and result.file_mode is not None and result.inode is not None:
+            self.mds.close_file(result.inode.ino, result.file_mode, now)
 
     def disconnected(self, connection: Connection, error: Exception, now: float) -> None:
         """The connection is gone, or could not be made."""

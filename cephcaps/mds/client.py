@@ -384,7 +384,7 @@ class MdsClient:
         if token is not None and reply.result < 0:
             self.out.append(Failed(token, MdsError(min(-reply.result, 2**31 - 1), None, operation.what)))
         elif token is not None:
-            self.out.append(Done(token, Answer(reply, inode, listed)))
+            self.out.append(Done(token, Answer(reply, inode, listed, operation.file_mode)))
         request.unsafe = not reply.safe
         if reply.safe:
             self.requests.finish(request)

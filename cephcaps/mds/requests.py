@@ -62,11 +62,13 @@ class Answer(NamedTuple):
     Attributes:
         inode: the target, None where there is none.
         listed: a listing's inodes, in the order of the reply's entries.
+        file_mode: in which ``inode`` was opened; None if it was not.
     """
 
     reply: ClientReply
     inode: Inode | None
     listed: list[Inode]
+    file_mode: int | None = None
 
 
 @dataclass(slots=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from typing import Protocol
 
 from cephcaps.errors import ConnectionFailed
@@ -43,7 +44,9 @@ class SocketProtocol(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         if not self._closed:
             self._closed = True
-            reason = str(exc) if exc else "the peer closed it"
+            reason = "the peer closed it"
+            if exc is not None:
+                reason = os.strerror(exc.errno) if isinstance(exc, OSError) and exc.errno else str(exc)
             awaited = self._connection.phase.value
             self._owner.socket_lost(self._connection, ConnectionFailed(f"{reason} (while awaiting {awaited})"))
 

@@ -119,6 +119,12 @@ class Supervisor:
             self.core.call(token, request, NEVER if patience is None else now + patience, now)
             self._pump()
             return await future
+        except asyncio.CancelledError:
+            if future.done() and not future.cancelled() and future.exception() is None and not self.closed:
+                # Cancelled between the answer and the turn of the loop in which it would have been heard.
+                self.core.unclaimed(future.result(), self._loop.time())
+                self._pump()
+            raise
         finally:
             if self._waiting.pop(token, None) is not None and not (future.done() and not future.cancelled()):
                 self.core.cancel(token)
@@ -192,6 +198,8 @@ class Supervisor:
                         future = self._waiting.get(action.token)
                         if future is not None and not future.done():
                             future.set_result(action.result)
+                        else:  # cancelled in this turn of the loop
+                            self.core.unclaimed(action.result, self._loop.time())
                     case Failed():
                         future = self._waiting.get(action.token)
                         if future is not None and not future.done():

@@ -2,12 +2,27 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
 from cephcaps import Client
 
 from .cluster import LiveCluster
+from .libcephfs import LibcephfsPeer
 from .waiting import until
 
-__all__ = ["agrees_at_rest", "differences"]
+__all__ = ["agrees_at_rest", "differences", "mounted"]
+
+
+@asynccontextmanager
+async def mounted(cluster: LiveCluster) -> AsyncIterator[LibcephfsPeer]:
+    """A libcephfs, come and gone while our client answers: mounting and unmounting may take caps from it."""
+    peer = await asyncio.to_thread(LibcephfsPeer, cluster)
+    try:
+        yield peer
+    finally:
+        await asyncio.to_thread(peer.close)
 
 
 def differences(cluster: LiveCluster, client: Client) -> list[str]:

@@ -1,4 +1,4 @@
-"""Callers that go away: cancelled or out of time at every point, they leave nothing behind, and what was granted to them
+"""Callers that go away, cancelled or out of time, at every point: nothing is left of them, and what was granted to them
 is taken in and given back."""
 
 from __future__ import annotations
@@ -182,9 +182,7 @@ class Trials:
                 await self._cancel(task)
         else:
             if moment == "answered":
-                waiting = self.client._running._waiting
-                while token in waiting and not waiting[token].done():
-                    await asyncio.sleep(0)
+                await asyncio.wait([self.client._running._waiting[token]])
             await self._cancel(task)
         await self.nothing_is_left(top, tasks)
         return True
@@ -225,7 +223,10 @@ class Trials:
         assert self.client.metrics.late == ()
 
 
-@pytest.mark.parametrize("moment", ["begun", "frozen", "answered"])
+@pytest.mark.parametrize(
+    "moment",
+    [pytest.param("begun", marks=pytest.mark.soak), pytest.param("frozen", marks=pytest.mark.soak), "answered"],
+)
 @pytest.mark.parametrize("name", list(VERBS))
 async def test_a_cancelled_call_leaves_nothing_behind_at_whatever_point(
     cluster: LiveCluster, conf: Path, peer: LibcephfsPeer, name: str, moment: Moment
@@ -239,6 +240,7 @@ async def test_a_cancelled_call_leaves_nothing_behind_at_whatever_point(
         await agrees_at_rest(cluster, client)
 
 
+@pytest.mark.soak
 @pytest.mark.parametrize("name", list(VERBS))
 async def test_a_call_out_of_time_leaves_nothing_behind_and_its_answer_is_taken_in(
     cluster: LiveCluster, conf: Path, peer: LibcephfsPeer, name: str
@@ -252,6 +254,7 @@ async def test_a_call_out_of_time_leaves_nothing_behind_and_its_answer_is_taken_
         await agrees_at_rest(cluster, client)
 
 
+@pytest.mark.soak
 @pytest.mark.parametrize("name", list(VERBS))
 async def test_a_call_cancelled_after_any_number_of_turns_of_the_loop_leaves_nothing_behind(
     cluster: LiveCluster, conf: Path, peer: LibcephfsPeer, name: str
@@ -275,14 +278,14 @@ async def test_a_file_whose_creator_has_gone_is_there_and_closed(
     async with connect(conf) as client:
         trials = Trials(cluster, client, peer, "created")
         top = await trials.directory()
-        await client.listdir(top)  # so that the create is the first call
-        task = asyncio.ensure_future(VERBS["open_to_create"](client, top))
-        await trials.reached(task, 1)
-        with trials.frozen():
-            await asyncio.sleep(FROZEN)
-            task.cancel()
-            await asyncio.wait([task])
+        under_way = client._running.core.mds.requests.by_tid
+        task = asyncio.ensure_future(client.open(f"{top}/new", "x").__aenter__())
+        while not any(request.sent and request.operation.creates for request in under_way.values()):  # noqa: ASYNC110
+            await asyncio.sleep(0)
+        task.cancel()
+        await asyncio.wait([task])
         assert task.cancelled()
+        await until(lambda: not under_way, "the create is answered for good", within=10)
         assert (await client.stat(f"{top}/new")).size == 0
         caps = client.inode_caps(f"{top}/new")
         assert caps is not None
