@@ -386,6 +386,8 @@ class MdsClient:
         elif token is not None:
             self.out.append(Done(token, Answer(reply, inode, listed, operation.file_mode)))
         request.unsafe = not reply.safe
+        if request.unsafe and self.waits.need(request):
+            session.flush_journal()  # what was asked for before it was applied has passed it by
         if reply.safe:
             self.requests.finish(request)
             self._check_waits(now)

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from cephcaps.engine.engine import Engine
-from cephcaps.mds.requests import Requests
+from cephcaps.mds.requests import Request, Requests
 
 __all__ = ["Wait", "Waits"]
 
@@ -40,6 +40,13 @@ class Waits:
 
     def cancel(self, token: int) -> None:
         self._waiting.pop(token, None)
+
+    def need(self, request: Request) -> bool:
+        """Whether somebody waits for ``request`` to be durable."""
+        return any(
+            request.tid <= wait.request_tid and (not wait.ino or wait.ino in request.inos)
+            for wait in self._waiting.values()
+        )
 
     def over(self) -> Iterator[Wait]:
         """Those with nothing left to wait for; they are forgotten."""
