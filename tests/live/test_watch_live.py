@@ -30,11 +30,11 @@ def started(conf: Path, *words: str) -> subprocess.Popen[str]:
 def test_hold_tells_grant_revoke_ack_and_release_as_they_happen(
     cluster: LiveCluster, conf: Path, peer: LibcephfsPeer
 ) -> None:
-    holding = started(conf, "hold", "/held", "--mode", "w", "--for", "4s")
+    holding = started(conf, "hold", "/watched", "--mode", "w", "--for", "4s")
     assert holding.stdout is not None
     assert "granted pAsxLsXsxFsxcrwb" in holding.stdout.readline()
 
-    peer.chmod("/held", 0o640)  # needs As, so that the MDS asks for Ax
+    peer.chmod("/watched", 0o640)  # needs As, so that the MDS asks for Ax
 
     assert "revoking" in holding.stdout.readline()
     assert "revoke acked" in holding.stdout.readline()
@@ -45,7 +45,7 @@ def test_hold_tells_grant_revoke_ack_and_release_as_they_happen(
 
 
 def test_hold_until_interrupted_tells_json_and_closes_its_session(cluster: LiveCluster, conf: Path) -> None:
-    holding = started(conf, "-f", "json", "hold", "/held-json", "--mode", "w")
+    holding = started(conf, "-f", "json", "hold", "/watched-json", "--mode", "w")
     assert holding.stdout is not None
     event = json.loads(holding.stdout.readline())
     assert (event["event"], event["issued"], event["rank"]) == ("CapGranted", "pAsxLsXsxFsxcrwb", 0)
@@ -60,17 +60,17 @@ def test_hold_until_interrupted_tells_json_and_closes_its_session(cluster: LiveC
 
 
 def test_ping_gives_a_histogram_of_revokes_and_exits_0(conf: Path, peer: LibcephfsPeer) -> None:
-    pinging = started(conf, "-f", "json", "ping", "/pinged", "--count", "50")
+    pinging = started(conf, "-f", "json", "ping", "/watch-pinged", "--count", "50")
     told, errors = pinging.communicate(timeout=60)
     assert (pinging.returncode, errors) == (0, "")
     facts = json.loads(told)
     assert facts["rounds"] == 50
     assert 0 < facts["min_ms"] <= facts["median_ms"] <= facts["p99_ms"] <= facts["max_ms"]
     assert sum(facts["histogram"].values()) == 50
-    assert not peer.exists("/pinged")
+    assert not peer.exists("/watch-pinged")
 
 
 def test_ping_fails_where_the_median_is_above_what_was_allowed(conf: Path) -> None:
-    pinging = started(conf, "ping", "/pinged", "--count", "5", "--max", "0.001")
+    pinging = started(conf, "ping", "/watch-pinged", "--count", "5", "--max", "0.001")
     pinging.communicate(timeout=60)
     assert pinging.returncode == 110
