@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from cephcaps.caps import Caps
     from cephcaps.client import Client, connect
+    from cephcaps.data import CapRefs
     from cephcaps.errors import (
         AuthError,
         CephError,
@@ -20,15 +21,19 @@ if TYPE_CHECKING:
         RequestTimeout,
         SessionLost,
     )
+    from cephcaps.shell.data import DataHandler, DataIo
     from cephcaps.stat import DirEntry, Stat
 
 __all__ = [
     "AuthError",
+    "CapRefs",
     "Caps",
     "CephError",
     "Client",
     "ConfigError",
     "ConnectionFailed",
+    "DataHandler",
+    "DataIo",
     "DirEntry",
     "MalformedMessage",
     "MdsError",
@@ -39,7 +44,7 @@ __all__ = [
     "connect",
 ]
 
-_MODULES = ("errors", "caps", "stat", "client")
+_MODULES = ("errors", "caps", "stat", "shell.data", "data", "client")
 """Where the public names live, the lightest first."""
 
 

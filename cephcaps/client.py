@@ -14,9 +14,10 @@ from typing import Any, Self
 from cephcaps.auth.cephx import Tickets
 from cephcaps.auth.crypto import CryptoError, CryptoKey
 from cephcaps.config import ClientConfig, MonAddress, load_config
-from cephcaps.core import Core, Mount, Safe
+from cephcaps.core import Core, GetRefs, Mount, Safe
 from cephcaps.engine.engine import Engine
 from cephcaps.engine.inode import Inode
+from cephcaps.engine.refs import Got
 from cephcaps.errors import ConfigError, ConnectionFailed, MdsError
 from cephcaps.events import Event
 from cephcaps.mds.client import Credentials
@@ -25,6 +26,7 @@ from cephcaps.mds.session import Session
 from cephcaps.messenger.connection import Instance
 from cephcaps.monitor.client import MonTimers
 from cephcaps.namespace import DEFAULT, Namespace, Path
+from cephcaps.shell.data import DataHandler
 from cephcaps.shell.supervisor import Supervisor
 from cephcaps.version import VERSION
 from cephcaps.view import Events, InodeCaps, Metrics
@@ -51,6 +53,7 @@ def connect(
     fs: str | None = None,
     ms_mode: str | None = None,
     root: str | None = None,
+    data: DataHandler | None = None,
     options: Mapping[str, object] | None = None,
     uid: int | None = None,
     gid: int | None = None,
@@ -69,6 +72,7 @@ def connect(
         ms_mode: "secure", "crc", "prefer-secure" or "prefer-crc"; what ceph.conf says if not said.
         root: directory to mount; paths begin there. "/" unless ceph.conf's client_mountpoint says otherwise.
         options: further ceph.conf options.
+        data: who keeps file data in memory; without one none outlives the block that read or wrote it.
         uid, gid, groups: whose requests these are; this process's own if not said.
         timeout: seconds until the file system's root must be reached; None waits for ever.
         request_timeout: seconds for each call that says nothing else.
@@ -85,6 +89,7 @@ def connect(
             "options": options,
         },
         root=root,
+        data=data,
         uid=os.getuid() if uid is None else uid,
         gid=os.getgid() if gid is None else gid,
         groups=groups,
@@ -101,6 +106,7 @@ class Client(Namespace):
         *,
         settings: dict[str, Any],
         root: str | None,
+        data: DataHandler | None,
         uid: int,
         gid: int,
         groups: tuple[int, ...],
@@ -109,6 +115,7 @@ class Client(Namespace):
     ) -> None:
         self._settings = settings
         self._root = root
+        self._data = data
         self._whose = (uid, gid, groups)
         self._connect_timeout = connect_timeout
         self._request_timeout = request_timeout
@@ -136,7 +143,7 @@ class Client(Namespace):
                 monitors = await resolve(self.config.mons)
         except TimeoutError:
             raise ConnectionFailed("the monitors' names did not resolve in time; check mon_host and DNS") from None
-        self._supervisor = Supervisor(self._core(self.config, monitors))
+        self._supervisor = Supervisor(self._core(self.config, monitors), self._data)
         await self._supervisor.start(f"cephcaps {self.config.name}")
         try:
             answer: Answer = await self._supervisor.call(Mount(), self._connect_timeout)
@@ -171,7 +178,7 @@ class Client(Namespace):
         }
         # A nonce of its own for every client: servers tell clients of one host apart by it.
         instance = Instance(nonce=int.from_bytes(os.urandom(4), "little") or 1)
-        return Core(
+        core = Core(
             Credentials(Tickets(EntityName.parse(config.name), key, os.urandom), instance, *self._whose),
             monitors,
             _modes(config.mon_modes),
@@ -182,6 +189,8 @@ class Client(Namespace):
             MonTimers(config.mon_hunt_interval, config.mon_ping_interval, config.mon_ping_timeout),
             lambda values: _modes(config.with_mon_values(values).mds_modes),
         )
+        core.mds.engine.cache.handled = self._data is not None
+        return core
 
     # What is known, without I/O
 
@@ -227,19 +236,19 @@ class Client(Namespace):
     def inode_caps(self, path_or_ino: Path | int) -> InodeCaps | None:
         """What we hold on an inode; None where it is not in the cache. No I/O."""
         inode = self.cached(path_or_ino)
-        return None if inode is None else InodeCaps.of(inode, self._engine.cache.issued(inode, self._now()))
+        return None if inode is None else InodeCaps.of(inode, self.engine.cache.issued(inode, self._now()))
 
     def cached(self, path_or_ino: Path | int) -> Inode | None:
         """The inode as it is in the cache, by number or by names the cache knows."""
         if isinstance(path_or_ino, int):
-            return self._engine.cache.inodes.get(path_or_ino)
+            return self.engine.cache.inodes.get(path_or_ino)
         ino = self.root_ino
         for name in components(path_or_ino):
-            found = self._engine.lookup(ino, name, 0, self._now())
+            found = self.engine.lookup(ino, name, 0, self._now())
             if not isinstance(found, Inode):
                 return None
             ino = found.ino
-        return self._engine.cache.inodes.get(ino)
+        return self.engine.cache.inodes.get(ino)
 
     def release(self, path_or_ino: Path | int) -> bool:
         """Drop an inode from the cache; its caps go out with the next batch. False if it is open, dirty or unknown."""
@@ -271,6 +280,33 @@ class Client(Namespace):
         """As `flush`: changes and requests on one inode, a directory's entries among them."""
         await self.flush(path_or_ino, timeout=timeout)
 
+    # Data, for `OpenFile` and `CapRefs`
+
+    async def get_refs(self, ino: int, asked: tuple[int, int, int, int], timeout: float | None) -> Got:
+        got: Got = await self._running.call(GetRefs(ino, *asked), self._left(self._until(timeout)))
+        return got
+
+    def put_refs(self, ino: int, bits: int) -> None:
+        if self._supervisor is not None and not self._supervisor.closed:
+            self._running.local(lambda now: self._running.core.mds.put_refs(ino, bits, now))
+
+    def wrote(self, ino: int, endoff: int, mtime: int, buffered: bool) -> None:
+        self._running.local(lambda now: self._running.core.mds.wrote(ino, endoff, mtime, buffered, now))
+
+    def inode_error(self, ino: int) -> tuple[int, Exception | None]:
+        """How often data or changes of an open inode were lost, and how the last time."""
+        inode = self.engine.cache.inodes.get(ino)
+        return (0, None) if inode is None or inode.use is None else (inode.use.errors, inode.use.error)
+
+    @property
+    def osd_epoch_barrier(self) -> int:
+        """The OSDMap epoch one must have before touching data: the highest an MDS has named, or was raised to here."""
+        return self.engine.cache.osd_epoch_barrier
+
+    def raise_osd_epoch_barrier(self, epoch: int) -> None:
+        """Have it known that data need a newer OSDMap: every message about caps says so from now on."""
+        self.engine.raise_osd_epoch_barrier(epoch)
+
     def close_inode(self, ino: int, file_mode: int) -> None:
         """For `OpenFile`: a handle is let go."""
         if self._supervisor is not None and not self._supervisor.closed:
@@ -299,7 +335,7 @@ class Client(Namespace):
         return Metrics.of(self._running.core, self._now())
 
     @property
-    def _engine(self) -> Engine:
+    def engine(self) -> Engine:
         return self._running.core.mds.engine
 
     def _now(self) -> float:

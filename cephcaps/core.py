@@ -13,6 +13,8 @@ from typing import TypeAlias
 
 from cephcaps.actions import Action, Disconnect, Done, Failed, Happened
 from cephcaps.auth.cephx import Tickets
+from cephcaps.engine.inode import RefWait
+from cephcaps.engine.refs import Got
 from cephcaps.engine.setattr import Change
 from cephcaps.errors import AuthError, ConfigError, ConnectionFailed, MdsError, RequestTimeout, SessionLost
 from cephcaps.mds.client import Credentials, MdsClient
@@ -28,7 +30,7 @@ from cephwire.request import FilePath
 from cephwire.requestargs import GetattrArgs
 from cephwire.requestop import RequestOp
 
-__all__ = ["STAT_MASK", "Close", "Core", "Mount", "Request", "Safe", "SetAttributes"]
+__all__ = ["STAT_MASK", "Close", "Core", "GetRefs", "Mount", "Request", "Safe", "SetAttributes"]
 
 NEVER = float("inf")
 ROOT_INO = 1
@@ -61,11 +63,22 @@ class Safe:
 
 
 @dataclass(frozen=True, slots=True)
+class GetRefs:
+    """Use caps of inode ``ino`` through a handle in ``mode``; brings `cephcaps.engine.refs.Got`, which is to be put."""
+
+    ino: int
+    mode: int
+    need: int
+    want: int
+    endoff: int
+
+
+@dataclass(frozen=True, slots=True)
 class Close:
     """Close every session, then the connections."""
 
 
-Request: TypeAlias = Mount | Close | Operation | SetAttributes | Safe
+Request: TypeAlias = Mount | Close | Operation | SetAttributes | Safe | GetRefs
 
 
 class Core:
@@ -144,6 +157,9 @@ class Core:
                 self.mds.set_attributes(token, request.ino, request.what, request.change, deadline, now)
             case Safe():
                 self.mds.wait_safe(token, request.ino, deadline, now)
+            case GetRefs():
+                wait = RefWait(token, request.mode, request.need, request.want, request.endoff, now, deadline)
+                self.mds.get_refs(request.ino, wait, now)
         self._after(now)
 
     def tick(self, now: float) -> None:
@@ -185,6 +201,8 @@ class Core:
         """A call has succeeded, but its caller left before he heard of it: what he opened is closed."""
         if isinstance(result, Answer) and result.file_mode is not None and result.inode is not None:
             self.mds.close_file(result.inode.ino, result.file_mode, now)
+        elif isinstance(result, Got):
+            self.mds.put_refs(result.ino, result.bits, now)
 
     def disconnected(self, connection: Connection, error: Exception, now: float) -> None:
         """The connection is gone, or could not be made."""

@@ -7,7 +7,8 @@ import types
 from typing import TYPE_CHECKING, Any, Self
 
 from cephcaps.caps import Caps
-from cephcaps.errors import MdsError
+from cephcaps.data import CapRefs
+from cephcaps.errors import CephError, MdsError
 from cephwire.capbits import FileMode
 from cephwire.requestargs import OpenFlag
 
@@ -40,6 +41,7 @@ class OpenFile:
         self._mode = mode
         self._timeout = timeout
         self._ino = 0
+        self._errors = 0  # of the inode, that this handle has told
 
     @property
     def ino(self) -> int:
@@ -68,13 +70,47 @@ class OpenFile:
             RequestTimeout: no reply in time; the file may have been created, and is closed when the reply comes.
         """
         self._ino = await self._client.open_inode(self._path, self._flags, self._file_mode, self._mode, self._timeout)
+        self._errors, _ = self._client.inode_error(self._ino)
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: types.TracebackType | None
     ) -> None:
-        ino, self._ino = self.ino, 0
-        self._client.close_inode(ino, self._file_mode)
+        """Close it.
+
+        Raises:
+            CephError, OSError: changes or data of this file were lost since it was opened, and fsync has not said so.
+        """
+        ino = self.ino
+        try:
+            if error is None:
+                self._tell_error()
+        finally:
+            self._ino = 0
+            self._client.close_inode(ino, self._file_mode)
+
+    def _tell_error(self) -> None:
+        """What befell data or changes of this file, once for each handle."""
+        count, error = self._client.inode_error(self.ino)
+        told, self._errors = self._errors, count
+        if error is None or count == told:
+            return
+        if isinstance(error, CephError):
+            raise error.with_traceback(None)
+        number = error.errno if isinstance(error, OSError) and error.errno else errno.EIO
+        raise MdsError(number, f"data were not written: {error}", self._path) from error
+
+    def cap_refs(self, need: Any, want: Any = 0, endoff: int = 0, *, timeout: Any = None) -> CapRefs:
+        """A block, for ``async with``, in which data may be touched.
+
+        Args:
+            need: caps it cannot do without: Fr to read from the OSDs, Fw to write to them.
+            want: those it would like besides: Fc to keep what it reads, Fb to keep what it writes.
+            endoff: how far into the file it may write.
+        """
+        ask = need if isinstance(need, Caps) else Caps.parse(need)
+        like = want if isinstance(want, Caps) else Caps.parse(want)
+        return CapRefs(self._client, self.ino, self._file_mode, ask, like, endoff, timeout)
 
     async def setattr(self, *, timeout: Any = None, **attributes: int) -> None:
         """Change attributes, as `Client.setattr` does; a new size takes a file open for writing (EBADF)."""
@@ -89,3 +125,4 @@ class OpenFile:
             datasync: size and what it takes to find the data again is enough; here the same is done for both.
         """
         await self._client.flush_inode(self.ino, timeout)
+        self._tell_error()

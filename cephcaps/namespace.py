@@ -405,15 +405,15 @@ class _Asker:
         self.root_ino = client.root_ino
         self._client = client
         self._until = until
-        self._engine = client._running.core.mds.engine
+        self.engine = client._running.core.mds.engine
         self._now = asyncio.get_running_loop().time
         client._running.check_usable()
 
     def known(self, ino: int, mask: int) -> Inode | None:
-        return self._engine.known(ino, mask, self._now())
+        return self.engine.known(ino, mask, self._now())
 
     def lookup(self, directory: int, name: str, mask: int) -> Inode | int | None:
-        return self._engine.lookup(directory, name, mask, self._now())
+        return self.engine.lookup(directory, name, mask, self._now())
 
     async def ask(self, operation: Operation) -> Inode | None:
         return (await self._client._ask(operation, self._until)).inode

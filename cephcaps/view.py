@@ -121,7 +121,7 @@ class Metrics(msgspec.Struct, frozen=True):
     @classmethod
     def of(cls, core: Core, now: float) -> Self:
         engine, requests = core.mds.engine, core.mds.requests
-        late = [Late(found.kind, found.ino, found.rank, found.age, found.why) for found in engine.late(now)]
+        late = [Late(*found) for found in engine.explanations.late(now)]
         late += [
             Late(
                 "request",

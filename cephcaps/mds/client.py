@@ -7,8 +7,9 @@ from typing import Any
 from cephcaps.actions import Action, Done, Failed, Happened
 from cephcaps.auth.cephx import CephxAuthorizer, TicketRefused, Tickets
 from cephcaps.auth.none import NoneAuth
+from cephcaps.engine.cache import NeedSession, Send
 from cephcaps.engine.engine import Engine
-from cephcaps.engine.inode import Inode
+from cephcaps.engine.inode import Hook, Inode, RefWait
 from cephcaps.engine.setattr import Change
 from cephcaps.errors import AuthError, ConnectionFailed, MdsError, RequestTimeout, SessionLost
 from cephcaps.events import MdsMapChanged, SessionChanged
@@ -27,10 +28,12 @@ from cephwire.reply import ClientReply, ClientRequestForward
 from cephwire.request import NO_OWNER, ClientRequest, FilePath, RequestRelease
 from cephwire.requestop import RequestOp
 from cephwire.session import ClientFeature
+from cephwire.snap import ClientSnap
 
 __all__ = ["Credentials", "MdsClient"]
 
 NEVER = float("inf")
+HOOK_SHARE = 0.75
 
 
 class Credentials:
@@ -93,18 +96,23 @@ class MdsClient:
 
     def wait_safe(self, token: int, ino: int, deadline: float, now: float) -> None:
         """Flush what is dirty on ``ino`` (0: on all); Done comes when that and all requests before are durable."""
+        self.engine.write_back(ino, now)
+        self.waits.add(Wait(token, ino, now, self.requests.last_tid, deadline))
+        self._check_waits(now)
+
+    def _flush_for(self, wait: Wait, now: float) -> None:
+        """The data ``wait`` is for are with the OSDs: now for what is known of them."""
         flushed_before = self.engine.flushes.last_tid
-        flush_tid = self.engine.flush(ino, now, sync=True) if ino else self.engine.flush_all(now)
-        wait = Wait(token, ino, flush_tid, self.requests.last_tid, deadline)
-        if self.requests.unsafe(ino, wait.request_tid) is not None or self.engine.flushing(ino, flushed_before):
+        wait.flush_tid = self.engine.flush(wait.ino, now, sync=True) if wait.ino else self.engine.flush_all(now)
+        if self.requests.unsafe(wait.ino, wait.request_tid) or self.engine.flushing(wait.ino, flushed_before):
             for session in self.sessions.values():
                 if session.usable:
                     session.flush_journal()  # it would journal with its next tick otherwise, in up to 5 s
-        self.waits.add(wait)
-        self._carry_out()
-        self._check_waits(now)
 
     def _check_waits(self, now: float) -> None:
+        for wait in self.waits.written():
+            self._flush_for(wait, now)
+        self._carry_out(now)
         for wait in self.waits.over():
             if wait.token == self._closing:
                 self._close_sessions(now)
@@ -114,6 +122,7 @@ class MdsClient:
     def cancel(self, token: int) -> None:
         self.waits.cancel(token)
         self.requests.cancel(token)
+        self.engine.refs.cancel(token)
 
     def close(self, token: int, now: float) -> None:
         """Bring every change to safety, then close every session; Done comes when the MDSs have agreed."""
@@ -136,16 +145,47 @@ class MdsClient:
 
     def close_file(self, ino: int, file_mode: int, now: float) -> None:
         self.engine.closed(ino, file_mode, now)
-        self._carry_out()
+        self._carry_out(now)
+
+    # File data
+
+    def get_refs(self, ino: int, wait: RefWait, now: float) -> None:
+        """Take caps into use; Done brings a `Got`."""
+        if not self.engine.get_refs(ino, wait, now):
+            lost = SessionLost(f"inode {ino:#x}: its caps went with the session that granted them", reason="lost")
+            self.out.append(Failed(wait.token, lost))
+        self._carry_out(now)
+
+    def put_refs(self, ino: int, bits: int, now: float) -> None:
+        self.engine.put_refs(ino, bits, now)
+        self._carry_out(now)
+
+    def wrote(self, ino: int, endoff: int, mtime: int, buffered: bool, now: float) -> None:
+        self.engine.wrote(ino, endoff, mtime, now, buffered=buffered)
+        self._carry_out(now)
+
+    def hook_done(self, ino: int, hook: Hook, error: Exception | None, now: float) -> None:
+        """The data handler has ended what it was asked to do."""
+        self.engine.hook_done(ino, hook, error, now)
+        self._carry_out(now)
+        self._check_waits(now)
+
+    @property
+    def hook_timeout(self) -> float:
+        """Seconds the data handler gets: less than an MDS waits for bits before it evicts us."""
+        assert self.mdsmap is not None
+        return self.mdsmap.session_timeout * HOOK_SHARE
+
+    # Letting go
 
     def release(self, ino: int, now: float) -> bool:
         released = self.engine.release(ino, now)
-        self._carry_out()
+        self._carry_out(now)
         return released
 
     def drop_caches(self, now: float) -> None:
         self.engine.drop_caches(now)
-        self._carry_out()
+        self._carry_out(now)
 
     # Routing
 
@@ -224,7 +264,7 @@ class MdsClient:
             for path in (operation.path, operation.path2):
                 if path.ino and path.path:
                     self.engine.flush_times(path.ino, now)
-            self._carry_out()
+            self._carry_out(now)
 
     # What the monitors bring
 
@@ -268,7 +308,7 @@ class MdsClient:
 
     def session_opened(self, session: Session, now: float) -> None:
         self._last_refused = None
-        self.engine.session_opened(session.rank, session.cap_gen, session.cap_ttl)
+        self.engine.sessions.opened(session.rank, session.cap_gen, session.cap_ttl, session.features)
         self._changed(session)
         self._route_waiting(now)
 
@@ -277,25 +317,25 @@ class MdsClient:
 
     def session_renewed(self, session: Session, now: float) -> None:
         self.engine.session_renewed(session.rank, session.cap_ttl, now)
-        self._carry_out()
+        self._carry_out(now)
         self._changed(session)
 
     def session_stale(self, session: Session, now: float) -> None:
-        self.engine.session_stale(session.rank, session.cap_gen)
+        self.engine.sessions.stale(session.rank, session.cap_gen)
         self._changed(session)
 
     def recalled(self, session: Session, max_caps: int, now: float) -> None:
-        self.engine.recalled(session.rank, max_caps, now)
-        self._carry_out()
+        self.engine.sessions.recalled(session.rank, max_caps, now)
+        self._carry_out(now)
 
     def settle(self, now: float) -> None:
         """All bytes that came together have been taken in."""
         self.engine.settle(now)
-        self._carry_out()
+        self._carry_out(now)
 
     def barrier(self, session: Session, now: float) -> None:
-        self.engine.before_barrier(session.rank)
-        self._carry_out()
+        self.engine.releases.flush(session.rank)
+        self._carry_out(now)
 
     def _changed(self, session: Session) -> None:
         self.engine.cache.note(SessionChanged(rank=session.rank, state=session.state, why=session.why))
@@ -315,7 +355,7 @@ class MdsClient:
 
     def session_ended(self, session: Session, error: Exception, now: float) -> None:
         self._changed(session)
-        lost = self.engine.session_lost(session.rank)
+        lost = self.engine.session_lost(session.rank, error)
         if lost:
             named = tuple(lost.values())
             lost_here = f"{error}; changes the MDS has not got are lost: {', '.join(named)}"
@@ -334,7 +374,7 @@ class MdsClient:
         self._maybe_closed()
 
     def session_closed(self, session: Session, now: float) -> None:
-        self.engine.session_lost(session.rank)
+        self.engine.session_lost(session.rank, ConnectionFailed("the session was closed"))
         self._changed(session)
         for request in self.requests:
             if request.rank == session.rank:
@@ -353,10 +393,10 @@ class MdsClient:
             self.out.append(Failed(token, error))
 
     def pushed(self, session: Session, header: MessageHeader, message: Any, now: float) -> None:
-        if isinstance(message, ClientCaps | ClientLease):
+        if isinstance(message, ClientCaps | ClientLease | ClientSnap):
             self.engine.receive(session.rank, message, header.tid, now)
-            self._carry_out()
-            if isinstance(message, ClientCaps) and message.op == CapOp.FLUSH_ACK:
+            self._carry_out(now)
+            if isinstance(message, ClientCaps) and message.op in (CapOp.FLUSH_ACK, CapOp.FLUSHSNAP_ACK):
                 self._check_waits(now)
 
     def answered(self, session: Session, header: MessageHeader, message: Any, now: float) -> None:
@@ -372,7 +412,7 @@ class MdsClient:
             # Ours all the same: what it grants is held now, and must be known when it is asked back.
             self.unmatched += 1
             self.engine.reply(session.rank, reply, now, now)
-            self._carry_out()
+            self._carry_out(now)
             return
         inode, listed = self.engine.reply(session.rank, reply, request.sent_at, now)
         operation = request.operation
@@ -391,7 +431,7 @@ class MdsClient:
         if reply.safe:
             self.requests.finish(request)
             self._check_waits(now)
-        self._carry_out()
+        self._carry_out(now)
 
     def _applied(self, operation: Operation, inode: Inode | None, abandoned: bool, now: float) -> None:
         """An operation has succeeded: see to what the reply does not tell."""
@@ -412,13 +452,19 @@ class MdsClient:
         request.sent = False
         self._route(request, now)
 
-    def _carry_out(self) -> None:
+    def _carry_out(self, now: float) -> None:
         """Send what the engine wants sent, in its order."""
-        for action in self.engine.cache.out:
-            session = self.sessions.get(action.rank)
-            if session is not None and session.connection is not None:
-                session.send(action.message, tid=action.tid)
-        self.engine.cache.out.clear()
+        wanted, self.engine.cache.out = self.engine.cache.out, []
+        for action in wanted:
+            match action:
+                case Send():
+                    session = self.sessions.get(action.rank)
+                    if session is not None and session.connection is not None:
+                        session.send(action.message, tid=action.tid)
+                case NeedSession():
+                    self.session(action.rank, now)
+                case _:
+                    self.out.append(action)
 
     # What time brings
 
@@ -436,7 +482,7 @@ class MdsClient:
         for wait, awaited in list(self.waits.expired(now)):
             self.out.append(Failed(wait.token, RequestTimeout(f"timed out awaiting {awaited}", awaited=awaited)))
         self.engine.tick(now)
-        self._carry_out()
+        self._carry_out(now)
 
     def _timed_out(self, request: Request) -> RequestTimeout:
         session = self.sessions.get(request.rank) if request.rank is not None else None

@@ -10,6 +10,7 @@ from cephcaps.engine.cache import Send
 from cephcaps.engine.engine import Engine
 from cephcaps.engine.inode import Inode, InodeCap
 from cephcaps.engine.setattr import Change, Remainder
+from cephcaps.errors import SessionLost
 from cephcaps.events import Event
 from cephwire.capbits import cap_string, parse_caps
 from cephwire.caprelease import CapItem, ClientCapRelease
@@ -21,6 +22,7 @@ from cephwire.requestop import RequestOp
 from tests.session import samples
 
 NEVER = float("inf")
+GONE = SessionLost("the MDS is gone", reason="reset")
 NO_DIRSTAT = DirStat(0, -1, ())
 FILE = 0o100644
 DIRECTORY = 0o040755
@@ -40,7 +42,7 @@ class Bench:
         self.engine.cache.events = []
         self.now = 100.0
         for rank in range(ranks):
-            self.engine.session_opened(rank, 1, NEVER)
+            self.engine.sessions.opened(rank, 1, NEVER, 0)
 
     # What the MDS says
 

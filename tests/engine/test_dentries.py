@@ -8,7 +8,7 @@ from cephcaps.engine.inode import Inode
 from cephwire.capbits import Cap
 from cephwire.inode import NOSNAP, LeaseStat
 from cephwire.lease import ClientLease, LeaseAction
-from tests.engine.bench import DIRECTORY, Bench, lease, stat_of
+from tests.engine.bench import DIRECTORY, GONE, Bench, lease, stat_of
 
 SHARED = "pAsLsXsFs"
 WRAP = 2**32
@@ -97,7 +97,7 @@ def test_a_shared_bit_that_comes_with_the_name_covers_it() -> None:
 
 def test_a_name_is_not_known_while_the_session_is_stale() -> None:
     bench = entered()
-    bench.engine.session_stale(0, 2)
+    bench.engine.sessions.stale(0, 2)
     assert found(bench) is None
 
     bench.push(1, SHARED, rank=0)  # granted again: but others had time to change the directory
@@ -144,7 +144,7 @@ def test_a_missing_name_may_be_leased() -> None:
 def test_a_lease_ends_with_its_session_s_generation() -> None:
     bench = entered("pAsLs", lease(30.0))
 
-    bench.engine.session_stale(0, 2)
+    bench.engine.sessions.stale(0, 2)
     assert found(bench) is None
     bench.engine.session_renewed(0, bench.now + 60, bench.now)
     assert found(bench) is None
@@ -166,9 +166,9 @@ def test_a_lease_ends_with_its_session() -> None:
     bench.hold(7, SHARED, rank=1, auth=False)
     assert found(bench) == 7
 
-    bench.engine.session_lost(0)
+    bench.engine.session_lost(0, GONE)
     assert found(bench) is None
-    bench.engine.session_opened(0, bench.engine.cache.rank(0).gen + 1, 1e9)
+    bench.engine.sessions.opened(0, bench.engine.cache.rank(0).gen + 1, 1e9, 0)
 
     assert found(bench) is None
 

@@ -14,7 +14,7 @@ from cephcaps.events import CapFlushed, CapFlushing
 from cephwire.capbits import Cap, FileMode, cap_string
 from cephwire.caps import CapOp, ClientCapsFlag
 from cephwire.inode import INLINE_NONE, FileLayout
-from tests.engine.bench import ALL, Bench, flush, only_update
+from tests.engine.bench import ALL, GONE, Bench, flush, only_update
 
 NOBODY = 2**32 - 1
 
@@ -194,8 +194,8 @@ def test_tids_come_from_one_counter_over_all_ranks_and_are_never_reused() -> Non
             bench.change(ino, uid=turn + 5)
             tids.append(bench.flush(ino))
             bench.ack(ino, tids[-1], rank=rank)
-    bench.engine.session_lost(0)
-    bench.engine.session_opened(0, 9, 1e9)
+    bench.engine.session_lost(0, GONE)
+    bench.engine.sessions.opened(0, 9, 1e9, 0)
     bench.hold(7, ALL)
     bench.change(7, uid=9)
     tids.append(bench.flush(7))
@@ -413,12 +413,12 @@ def test_a_flush_that_is_not_acknowledged_is_said_to_be_late() -> None:
     bench = dirty()
     bench.flush(7)
     bench.now += 5.0
-    assert bench.engine.late(bench.now) == []
+    assert bench.engine.explanations.late(bench.now) == []
 
     bench.now += 1.0
-    [late] = bench.engine.late(bench.now)
+    [late] = bench.engine.explanations.late(bench.now)
 
-    assert repr(late) == "flush of inode 0x7 at rank 0 for 6.0 s: flush 1 of Ax is not acknowledged"
+    assert str(late) == "flush of inode 0x7 at rank 0 for 6.0 s: flush 1 of Ax is not acknowledged"
 
 
 def visits(monkeypatch: pytest.MonkeyPatch) -> list[int]:

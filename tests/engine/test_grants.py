@@ -340,12 +340,12 @@ def test_bits_given_again_are_no_longer_asked_back() -> None:
     bench.revoke(7, "AsxLsXsxFsxcrwb")  # no MDS takes the pin, but it is what an open file uses
     assert 7 in bench.engine.cache.revoking
     bench.now += 6.0
-    assert [late.kind for late in bench.engine.late(bench.now)] == ["revoke"]
+    assert [late.kind for late in bench.engine.explanations.late(bench.now)] == ["revoke"]
 
     bench.push(7, ALL)
 
     assert not bench.engine.cache.revoking
-    assert bench.engine.late(bench.now) == []
+    assert bench.engine.explanations.late(bench.now) == []
 
 
 # Caps we do not know

@@ -59,7 +59,7 @@ class Machine(RuleBasedStateMachine):
         bench = self.bench
         if message == "stale":
             self.gen += 1
-            bench.engine.session_stale(0, self.gen)
+            bench.engine.sessions.stale(0, self.gen)
             self.mds.from_client.append((self.gen, "renew"))
         elif message == "renewed":
             bench.engine.session_renewed(0, bench.now + 1e6, bench.now)
@@ -171,7 +171,7 @@ class Machine(RuleBasedStateMachine):
 
     @rule(max_caps=st.integers(0, 3))
     def is_to_hold_fewer(self, max_caps: int) -> None:
-        self.bench.engine.recalled(0, max_caps, self.bench.now)
+        self.bench.engine.sessions.recalled(0, max_caps, self.bench.now)
         self.after()
 
     @rule(ino=INOS, drop=BITS)

@@ -262,7 +262,7 @@ def test_nothing_is_changed_here_without_a_valid_cap_from_the_authority() -> Non
         bench = Bench()
         bench.hold(7, "pAsxFsx", auth=spoil != "no authority", **FIELDS)
         if spoil == "stale":
-            bench.engine.session_stale(0, 2)
+            bench.engine.sessions.stale(0, 2)
         if spoil == "run out":
             bench.engine.session_renewed(0, bench.now, bench.now)
 
@@ -323,7 +323,7 @@ def test_a_request_does_not_give_up_what_is_not_safe(state: str) -> None:
 def test_a_request_gives_up_nothing_of_a_cap_that_does_not_count() -> None:
     bench = Bench()
     bench.hold(7, "pAsLsXsFs")
-    bench.engine.session_stale(0, 2)
+    bench.engine.sessions.stale(0, 2)
 
     assert records(bench, "As") == []
     assert bench.held(7) == ("pAsLsXsFs", "pAsLsXsFs")

@@ -32,7 +32,7 @@ def differences(cluster: LiveCluster, client: Client) -> list[str]:
     if session is None:
         return ["the MDS has no session of ours"]
     found = [] if session["num_caps"] == ours else [f"num_caps: the MDS says {session['num_caps']}, we {ours}"]
-    for ino in list(client._engine.cache.inodes):
+    for ino in list(client.engine.cache.inodes):
         caps = client.inode_caps(ino)
         if caps is None or 0 not in caps.per_mds:
             continue

@@ -1,0 +1,73 @@
+"""Room for caps: whatever a reply brings can be taken in, and still the cache stays bounded.
+
+A request reserves room for the caps its reply may bring before it is sent; where that is short, the coldest inodes make
+way first. Always: total = used + reserved + available. Source: kernel: fs/ceph/caps.c, ``ceph_reserve_caps``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+__all__ = ["DEFAULT_LIMIT", "Pool", "Reservation"]
+
+DEFAULT_LIMIT = 1 << 20
+"""Caps one client holds at most: more than that an MDS recalls anyway (``mds_max_caps_per_client``)."""
+
+
+class Reservation:
+    """Room set aside for one reply."""
+
+    __slots__ = ("count",)
+
+    def __init__(self, count: int) -> None:
+        self.count = count
+
+
+class Pool:
+    """All room there is.
+
+    Args:
+        shrink: lets go of that many caps if it can, the coldest first.
+
+    Attributes:
+        limit: of ``total``; passed only by what cannot be let go of, being open, changed or in use.
+        used, reserved: caps held, and room set aside.
+    """
+
+    def __init__(self, shrink: Callable[[int], None], limit: int = DEFAULT_LIMIT) -> None:
+        self._shrink = shrink
+        self.limit = limit
+        self.used = 0
+        self.reserved = 0
+
+    @property
+    def available(self) -> int:
+        return max(0, self.limit - self.used - self.reserved)
+
+    @property
+    def total(self) -> int:
+        return self.used + self.reserved + self.available
+
+    def reserve(self, count: int) -> Reservation:
+        """Room for ``count`` caps."""
+        if count > self.available:
+            self._shrink(count - self.available)
+        self.reserved += count
+        return Reservation(count)
+
+    def unreserve(self, reservation: Reservation) -> None:
+        """What is left of ``reservation`` is free again."""
+        self.reserved -= reservation.count
+        reservation.count = 0
+
+    def take(self, reservation: Reservation | None) -> None:
+        """One cap comes, into the room set aside for it if there is any."""
+        if reservation is not None and reservation.count:
+            reservation.count -= 1
+            self.reserved -= 1
+        self.used += 1
+
+    def give(self) -> None:
+        """One cap goes."""
+        assert self.used > 0
+        self.used -= 1
