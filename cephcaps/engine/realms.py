@@ -49,6 +49,7 @@ class Realm:
     Attributes:
         told: False while only its number is known.
         created, seq, parent_since: snapids, as in `cephwire.snap.SnapRealm`.
+        last_modified, change_attr: of the list of its snapshots; None where the MDS does not tell.
         context: what is to be written in it is written under this; always that of all the rest.
         children: realms that lie in it.
         num_inodes: inodes we hold caps on that lie in it.
@@ -68,21 +69,27 @@ class Realm:
         self.parent_since = 0
         self.snaps: tuple[int, ...] = ()
         self.prior_parent_snaps: tuple[int, ...] = ()
-        self.change_attr = 0
-        self.last_modified = 0
+        self.change_attr: int | None = None
+        self.last_modified: int | None = None
         self.context = NO_CONTEXT
         self.children: dict[int, None] = {}
         self.num_inodes = 0
 
     def take(self, told: SnapRealm) -> bool:
-        """Take in what is told unless we know as much; gives whether it was news."""
-        if self.told and told.seq <= self.seq and (told.change_attr or 0) <= self.change_attr:
+        """Take in what is told unless we know newer; gives whether its context may be another now.
+
+        A realm that is moved as a whole keeps its seq, and no CLIENT_SNAP says so: what it inherits since when is news
+        all the same (ceph: src/mds/CInode.cc, ``record_snaprealm_parent_dentry``).
+        """
+        age = told.seq, told.change_attr or 0, told.parent_since
+        if self.told and age < (self.seq, self.change_attr or 0, self.parent_since):
             return False
+        before = self.told, self.seq, self.parent_since, self.snaps, self.prior_parent_snaps
         self.told = True
         self.created, self.seq, self.parent_since = told.created, told.seq, told.parent_since
         self.snaps, self.prior_parent_snaps = told.snaps, told.prior_parent_snaps
-        self.change_attr, self.last_modified = told.change_attr or 0, told.last_modified or 0
-        return True
+        self.change_attr, self.last_modified = told.change_attr, told.last_modified
+        return before != (True, self.seq, self.parent_since, self.snaps, self.prior_parent_snaps)
 
     def derive(self, inherited: SnapContext) -> SnapContext:
         """The context that follows from what was told, and from that of the realm around it."""

@@ -145,6 +145,16 @@ def test_the_parent_is_believed_whatever_the_seq() -> None:
     assert client.context(SUB) == SnapContext(5, ())  # it lies elsewhere now
 
 
+def test_a_realm_moved_as_a_whole_keeps_its_seq_and_is_believed_all_the_same() -> None:
+    client = Client()
+    client.told(realm(SUB, DIR, seq=4, snaps=(4,), parent_since=2), realm(DIR, ROOT, seq=3, snaps=(3,)), realm(ROOT))
+    after = realm(SUB, ROOT, seq=4, snaps=(4,), parent_since=5, prior_parent_snaps=(3,))
+    assert client.told(after, realm(ROOT)) == []
+    assert client.context(SUB) == SnapContext(4, (4, 3))
+    client.told(realm(SUB, ROOT, seq=4, snaps=(4,), parent_since=2), realm(ROOT, seq=6, snaps=(6, 2)))
+    assert client.context(SUB) == SnapContext(6, (6, 4, 3))  # what is older tells nothing
+
+
 def test_realms_that_claim_to_lie_in_each_other_do_no_harm() -> None:
     client = Client()
     client.told(realm(DIR, SUB, seq=3, snaps=(3,)), realm(SUB, DIR, seq=4, snaps=(4,)))
