@@ -25,9 +25,10 @@ from cephcaps.mds.requests import Answer
 from cephcaps.mds.session import Session
 from cephcaps.messenger.connection import Instance
 from cephcaps.monitor.client import MonTimers
-from cephcaps.namespace import DEFAULT, Namespace, Path
+from cephcaps.namespace import DEFAULT, Path
 from cephcaps.shell.data import DataHandler
 from cephcaps.shell.supervisor import Supervisor
+from cephcaps.snapshots import Snapshots
 from cephcaps.version import VERSION
 from cephcaps.view import Events, InodeCaps, Metrics
 from cephcaps.walk import components
@@ -98,7 +99,7 @@ def connect(
     )
 
 
-class Client(Namespace):
+class Client(Snapshots):
     """One mount of one CephFS file system. Made by `connect`."""
 
     def __init__(
@@ -138,6 +139,7 @@ class Client(Namespace):
         if self._supervisor is not None:
             raise RuntimeError("a client is entered once: call connect() for another")
         self.config = load_config(**self._settings)
+        self._snapdir = self.config.snapdir
         try:
             async with asyncio.timeout(self._connect_timeout):
                 monitors = await resolve(self.config.mons)
@@ -187,10 +189,15 @@ class Client(Namespace):
             root,
             metadata,
             MonTimers(config.mon_hunt_interval, config.mon_ping_interval, config.mon_ping_timeout),
-            lambda values: _modes(config.with_mon_values(values).mds_modes),
+            lambda values: self._configured(config.with_mon_values(values)),
         )
         core.mds.engine.cache.handled = self._data is not None
         return core
+
+    def _configured(self, config: ClientConfig) -> tuple[ConMode, ...]:
+        """What the monitors set for clients counts from now on; gives the connection modes to offer MDSs."""
+        self._snapdir = config.snapdir
+        return _modes(config.mds_modes)
 
     # What is known, without I/O
 

@@ -20,7 +20,8 @@ from cephcaps.file import ANYWHERE, OpenFile
 from cephcaps.mds.requests import Answer, Operation
 from cephcaps.shell.supervisor import Supervisor
 from cephcaps.stat import DirEntry, Stat
-from cephcaps.walk import NAME_MAX, Found, find, split, walk
+from cephcaps.walk import NAME_MAX, Found, find, split
+from cephwire import reply
 from cephwire.capbits import StatMask
 from cephwire.frag import WHOLE, frag_is_last, frag_next
 from cephwire.reply import ReaddirFlag, ReaddirReply
@@ -40,6 +41,12 @@ DEFAULT: Any = object()
 
 
 NO_PATH = FilePath()
+ON_SNAPSHOTS = {
+    RequestOp.MKDIR: RequestOp.MKSNAP,
+    RequestOp.RMDIR: RequestOp.RMSNAP,
+    RequestOp.RENAME: RequestOp.RENAMESNAP,
+}
+"""What may be done to names in a ``.snap``, and how that is asked for."""
 LAST_TIME = 2**32 * 10**9
 """Nanoseconds: where the MDS's 32 bits of seconds end."""
 
@@ -49,14 +56,30 @@ class Place(NamedTuple):
 
     Attributes:
         above: numbers of the directories from the root's to the one it is in.
+        snap: where MDSs find that one if it is in a snapshot or a ``.snap`` itself, else None.
     """
 
     above: list[int]
     name: str
+    snap: FilePath | None = None
 
     @property
     def path(self) -> FilePath:
+        if self.snap is not None:
+            return FilePath(self.snap.ino, f"{self.snap.path}/{self.name}")
         return FilePath(self.above[-1], self.name)
+
+    def op(self, op: RequestOp, what: str) -> RequestOp:
+        """What ``op`` is called here: snapshots are made, removed and renamed like directories in ``.snap``.
+
+        Raises:
+            MdsError: EROFS where it would change a snapshot.
+        """
+        if self.snap is None:
+            return op
+        if self.snap.path or op not in ON_SNAPSHOTS:
+            raise MdsError(errno.EROFS, None, what)
+        return ON_SNAPSHOTS[op]
 
 
 class Namespace:
@@ -65,6 +88,7 @@ class Namespace:
 
     root_ino: int
     _request_timeout: float | None
+    _snapdir: str
 
     @property
     def _running(self) -> Supervisor:
@@ -95,12 +119,12 @@ class Namespace:
             RequestTimeout: no answer in time.
         """
         mask = STAT_MASK | int(Caps(want))
-        return self._stat_of(await self._walk(path, mask, self._until(timeout), follow=follow_symlinks))
+        return self._stat_of((await self._look(path, mask, self._until(timeout), follow=follow_symlinks))[0])
 
     async def exists(self, path: Path, *, timeout: float | None = DEFAULT) -> bool:
         """Whether ``path`` leads to anything; a dangling symlink does not."""
         try:
-            await self._walk(path, 0, self._until(timeout))
+            await self._look(path, 0, self._until(timeout))
         except (FileNotFoundError, NotADirectoryError):
             return False
         return True
@@ -111,7 +135,7 @@ class Namespace:
         Raises:
             MdsError: EINVAL where it is none.
         """
-        inode = await self._walk(path, 0, self._until(timeout), follow=False)
+        inode, _ = await self._look(path, 0, self._until(timeout), follow=False)
         if not st.S_ISLNK(inode.mode):
             raise MdsError(errno.EINVAL, None, os.fspath(path))
         return inode.symlink
@@ -126,23 +150,29 @@ class Namespace:
         Raises:
             MdsError: ENOTDIR where it is no directory.
         """
-        what = os.fspath(path)
-        inode = await self._walk(path, 0, self._until(timeout))
+        inode, snap = await self._look(path, 0, self._until(timeout))
         if not st.S_ISDIR(inode.mode):
-            raise MdsError(errno.ENOTDIR, None, what)
+            raise MdsError(errno.ENOTDIR, None, os.fspath(path))
+        op = RequestOp.LSSNAP if snap is not None and not snap.path else RequestOp.READDIR
+        async for entry, child in self._list(op, snap or FilePath(inode.ino), os.fspath(path), timeout):
+            yield DirEntry(entry.dname, child.ino, self._stat_of(child))
+
+    async def _list(
+        self, op: RequestOp, where: FilePath, what: str, timeout: float | None
+    ) -> AsyncIterator[tuple[reply.DirEntry, Inode]]:
+        """What a listing tells, piece by piece."""
         frag, last = WHOLE, ""
         while True:
             # A directory may be split or joined while we read it. The MDS maps the fragment asked for to the one it
             # has now and goes on behind the last name told, in the order of the names' hash, which stays.
             args = ReaddirArgs(frag, 0, 0, ReaddirArgFlag.REPLY_BITFLAGS, 0)
-            listing = Operation(RequestOp.READDIR, FilePath(inode.ino), what, args, path2=FilePath(0, last))
-            answer = await self._ask(listing, self._until(timeout))
+            answer = await self._ask(Operation(op, where, what, args, path2=FilePath(0, last)), self._until(timeout))
             found = answer.reply.extra
             if not isinstance(found, ReaddirReply):
                 raise MdsError(errno.EIO, "the MDS told nothing of the directory", what)
             for entry, child in zip(found.entries, answer.listed, strict=True):
                 last = entry.dname
-                yield DirEntry(entry.dname, child.ino, self._stat_of(child))
+                yield entry, child
             frag = found.dirstat.frag
             if found.flags & ReaddirFlag.FRAG_END:
                 if frag_is_last(frag):
@@ -187,7 +217,8 @@ class Namespace:
         if st.S_ISDIR(inode.mode):
             raise MdsError(errno.EPERM, None, os.fspath(existing))
         what, stamp = os.fsdecode(path), time.time_ns()
-        await self._ask(Operation(RequestOp.LINK, place.path, what, path2=FilePath(inode.ino), stamp=stamp), until)
+        op = place.op(RequestOp.LINK, what)
+        await self._ask(Operation(op, place.path, what, path2=FilePath(inode.ino), stamp=stamp), until)
 
     async def unlink(self, path: Path, *, timeout: float | None = DEFAULT) -> None:
         """Take away the name ``path`` of something that is no directory."""
@@ -203,11 +234,14 @@ class Namespace:
         texts = os.fsdecode(source), os.fsdecode(target)
         if texts[0].endswith("/") or texts[1].endswith("/"):
             await self._must_be_directory(texts[0], until)
-        old, new = [await self._place(text, until, errno.EBUSY) for text in texts]
+        old = await self._place(texts[0], until, errno.EBUSY, hidden=errno.ENOENT)
+        new = await self._place(texts[1], until, errno.EBUSY)
+        if old.snap != new.snap:
+            raise MdsError(errno.EXDEV, None, texts[1])
+        op = new.op(RequestOp.RENAME, texts[1])
         if old.above[-1] in new.above[:-1] or new.above[-1] in old.above[:-1]:
             await self._check_loop(texts, old, new, until)
-        rename = Operation(RequestOp.RENAME, new.path, texts[1], None, path2=old.path, stamp=time.time_ns())
-        await self._ask(rename, until)
+        await self._ask(Operation(op, new.path, texts[1], path2=old.path, stamp=time.time_ns()), until)
 
     async def _check_loop(self, texts: tuple[str, str], old: Place, new: Place, until: float | None) -> None:
         """No directory goes below itself, or over one that it lies in.
@@ -303,18 +337,24 @@ class Namespace:
     async def open_inode(self, path: str, flags: int, file_mode: int, mode: int, timeout: float | None) -> int:
         """Open ``path``; gives its number. For `OpenFile`, which closes it."""
         until = self._until(timeout)
-        inode = None
+        inode = snap = None
         if flags & OpenFlag.EXCL:
             place = await self._place(path, until, errno.EEXIST, directory=False)
         else:
-            above, name, inode = await self._find(path, 0, until)
+            above, name, inode, snap = await self._find(path, 0, until)
             place = self._place_in(above, name)
         if inode is None:
             if not flags & OpenFlag.CREAT:
                 raise MdsError(errno.ENOENT, None, path)
-            where, op = place.path, RequestOp.CREATE
+            if snap is not None:
+                raise MdsError(errno.EROFS, None, path)
+            where, op = place.path, place.op(RequestOp.CREATE, path)
         elif st.S_ISDIR(inode.mode) and flags & (OpenFlag.WRONLY | OpenFlag.RDWR):
             raise MdsError(errno.EISDIR, None, path)
+        elif snap is not None:
+            if flags & (OpenFlag.WRONLY | OpenFlag.RDWR):
+                raise MdsError(errno.EROFS, None, path)
+            raise MdsError(errno.EOPNOTSUPP, "no caps are held on what is in a snapshot: stat and list it", path)
         else:
             where, op = FilePath(inode.ino), RequestOp.OPEN
             flags &= ~OpenFlag.CREAT
@@ -339,19 +379,31 @@ class Namespace:
     ) -> None:
         """An operation on the name at the end of ``path``; ``missing`` is the error where it ends in none."""
         directory = op in (RequestOp.MKDIR, RequestOp.RMDIR)
-        place = await self._place(path, until, missing, directory=directory)
-        await self._ask(Operation(op, place.path, os.fsdecode(path), args, path2=path2, stamp=time.time_ns()), until)
+        hidden = errno.ENOENT if op in (RequestOp.UNLINK, RequestOp.RMDIR) else errno.EEXIST
+        place = await self._place(path, until, missing, directory=directory, hidden=hidden)
+        what, stamp = os.fsdecode(path), time.time_ns()
+        op = place.op(op, what)
+        await self._ask(Operation(op, place.path, what, args, path2=path2, stamp=stamp), until)
 
-    async def _place(self, path: Path, until: float | None, missing: int, *, directory: bool = True) -> Place:
+    async def _place(
+        self,
+        path: Path,
+        until: float | None,
+        missing: int,
+        *,
+        directory: bool = True,
+        hidden: int = errno.EEXIST,
+    ) -> Place:
         """Where the name at the end of ``path`` is or would be.
 
         Args:
             directory: whether it may be one, so that a slash may follow.
+            hidden: the error where the name is ``.snap``, which an MDS would take for that of a file nobody can see.
         """
         text = os.fsdecode(path)
         above, name = split(text)
         if not name:
-            await self._walk(path, 0, until)
+            await self._look(path, 0, until)
             raise MdsError(missing, None, text)
         found = await self._find(above, 0, until)
         if found.inode is None:
@@ -362,18 +414,38 @@ class Namespace:
             raise MdsError(errno.ENAMETOOLONG, None, text)
         if text.endswith("/") and not directory:
             await self._must_be_directory(text, until)
-        return self._place_in([*found.above, found.inode], name)
+        if found.snap is None and name == self._snapdir:
+            raise MdsError(hidden, None, text)
+        return self._place_in([*found.above, found.inode], name, found.snap)
 
-    def _place_in(self, above: list[Inode], name: str) -> Place:
-        return Place([self.root_ino, *(inode.ino for inode in above)], name)
+    def _place_in(self, above: list[Inode], name: str, snap: FilePath | None = None) -> Place:
+        return Place([self.root_ino, *(inode.ino for inode in above)], name, snap)
 
     async def _must_be_directory(self, path: str, until: float | None) -> None:
         """What a slash behind a name says."""
-        if not st.S_ISDIR((await self._walk(path.rstrip("/") or "/", 0, until, follow=False)).mode):
+        inode, _ = await self._look(path.rstrip("/") or "/", 0, until, follow=False)
+        if not st.S_ISDIR(inode.mode):
             raise MdsError(errno.ENOTDIR, None, path)
 
     async def _walk(self, path: Path, mask: int, until: float | None, *, follow: bool = True) -> Inode:
-        return await walk(_Asker(self, until), os.fsdecode(path), mask, follow=follow)
+        """The inode ``path`` leads to, to be changed or held.
+
+        Raises:
+            MdsError: ENOENT where there is none, EROFS where it is in a snapshot; else as `find`.
+        """
+        inode, snap = await self._look(path, mask, until, follow=follow)
+        if snap is not None:
+            raise MdsError(errno.EROFS, None, os.fsdecode(path))
+        return inode
+
+    async def _look(
+        self, path: Path, mask: int, until: float | None, *, follow: bool = True
+    ) -> tuple[Inode, FilePath | None]:
+        """The inode ``path`` leads to; if that is in a snapshot, where MDSs find it (as `Found` has it)."""
+        found = await self._find(os.fsdecode(path), mask, until, follow=follow)
+        if found.inode is None:
+            raise MdsError(errno.ENOENT, None, os.fsdecode(path))
+        return found.inode, found.snap
 
     async def _find(self, path: str, mask: int, until: float | None, *, follow: bool = True) -> Found:
         return await find(_Asker(self, until), path, mask, follow=follow)
@@ -403,6 +475,7 @@ class _Asker:
 
     def __init__(self, client: Namespace, until: float | None) -> None:
         self.root_ino = client.root_ino
+        self.snapdir = client._snapdir
         self._client = client
         self._until = until
         self.engine = client._running.core.mds.engine

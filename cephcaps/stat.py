@@ -10,7 +10,7 @@ import msgspec
 from cephcaps.caps import Caps
 from cephcaps.engine.inode import Inode
 
-__all__ = ["DirEntry", "Stat"]
+__all__ = ["DirEntry", "Snapshot", "Stat"]
 
 
 class Stat(msgspec.Struct, frozen=True, gc=False):
@@ -81,3 +81,14 @@ class DirEntry(msgspec.Struct, frozen=True, gc=False):
     ino: int
     stat: Stat
     """As its MDS knew it; what another client holds dirty is not asked for. `Client.stat` does."""
+
+
+class Snapshot(msgspec.Struct, frozen=True, gc=False):
+    """One snapshot that a directory is in."""
+
+    name: str
+    """In the directory's ``.snap``; one taken of a directory above is called ``_NAME_INO`` after that one's number."""
+    snapid: int
+    btime: int
+    """When it was taken, nanoseconds since the epoch."""
+    metadata: dict[str, str]

@@ -13,7 +13,7 @@ State in, actions out: `receive`, `reply`, local calls and `tick` take the time 
     grants, move             caps come, are asked back, move from rank to rank
     refs                     using caps, and waiting for them
     dentries, setattr        names; attributes changed
-    sessions                 sessions open, go stale, end; caps recalled
+    sessions, reconnect      sessions open, go stale, end; caps recalled; a rank comes up anew
     late                     why things are as they are
 
 Sources: kernel: fs/ceph/caps.c, fs/ceph/mds_client.c; each rule names its own.
@@ -35,6 +35,7 @@ from cephcaps.engine.io import DataIo, data_io
 from cephcaps.engine.late import Explanations
 from cephcaps.engine.move import Moves
 from cephcaps.engine.realms import Realms, decode_trace
+from cephcaps.engine.reconnect import Reconnects
 from cephcaps.engine.refs import Refs
 from cephcaps.engine.release import Releases
 from cephcaps.engine.reserve import Pool, Reservation
@@ -71,6 +72,7 @@ class Engine:
         self.moves = Moves(self.cache, self.flushes, self.checks, self.grants, self.releases, self.realms)
         self.refs = Refs(self.cache, self.checks, self.flushes, self.snaps, self.hooks)
         self.sessions = Sessions(self.cache, self.flushes, self.grants, self.releases, self.hooks, self.refs)
+        self.reconnects = Reconnects(self.cache, self.flushes, self.checks, self.realms)
         self.explanations = Explanations(self.cache, self.checks, self.refs)
         self.cache.context = self.realms.context
         self.cache.left = self.realms.leave

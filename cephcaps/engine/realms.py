@@ -8,6 +8,7 @@ cap, and push CLIENT_SNAP when something changes. Sources: kernel: fs/ceph/snap.
 
 from __future__ import annotations
 
+import copy
 from collections import OrderedDict
 from collections.abc import Callable
 from typing import TypeAlias
@@ -18,7 +19,7 @@ from cephwire.codec import Codec
 from cephwire.session import ClientFeature
 from cephwire.snap import SNAP_TRACE, SNAP_TRACE_PLAIN, ClientSnap, SnapOp, SnapRealm, SnapTrace
 
-__all__ = ["Queue", "Realm", "Realms", "decode_trace"]
+__all__ = ["Queue", "Realm", "Realms", "decode_trace", "snapshots_of"]
 
 NO_REALM = (0, 2**64 - 1)
 """Inode numbers that stand for no realm."""
@@ -275,3 +276,18 @@ class Realms:
                 before = self.realms[realm.parent]
                 del before.children[realm.ino]
                 self._note_empty(before)
+
+
+def snapshots_of(directory: Inode, realm: Realm | None) -> Inode:
+    """An inode that stands for the ``.snap`` of a directory that lies in ``realm``.
+
+    It is the directory, but for what is in it (ceph: src/client/Client.cc, ``open_snapdir``).
+    """
+    found = copy.copy(directory)
+    found.caps, found.auth_rank, found.use, found.children = {}, -1, None, None
+    found.subdirs = found.rbytes = 0
+    if realm is not None and realm.last_modified is not None:
+        found.mtime = realm.last_modified
+    if realm is not None and realm.change_attr is not None:
+        found.change_attr = realm.change_attr
+    return found

@@ -13,7 +13,7 @@ from collections.abc import Callable
 
 from cephcaps.engine.cache import Cache
 from cephcaps.engine.flush import Flushes
-from cephcaps.engine.inode import CapSnap, Inode, SnapContext
+from cephcaps.engine.inode import CapSnap, Inode, SnapContext, Use
 from cephwire.capbits import Cap
 
 __all__ = ["CapSnaps"]
@@ -39,9 +39,15 @@ class CapSnaps:
         use = inode.use
         if use is None:
             return
-        old = use.head or old
-        if use.cap_snaps and use.cap_snaps[-1].writing:
-            return  # that one is not even finished: what it writes belongs to it, and the next begins after it
+        # While the newest is still written to, nothing has begun that the next could hold.
+        if not (use.cap_snaps and use.cap_snaps[-1].writing):
+            self._keep(inode, use, use.head or old, new, now)
+        if use.head is not None:
+            use.head = new
+        self._flushes.drop_head(inode)
+        self.flush(inode, now)
+
+    def _keep(self, inode: Inode, use: Use, old: SnapContext, new: SnapContext, now: float) -> None:
         dirty = inode.dirty | inode.flushing
         if use.wr:
             dirty |= Cap.FILE_WR  # the write that goes on will change size and times
@@ -53,10 +59,6 @@ class CapSnaps:
             snap.writing = bool(use.wr)
             if snap.need_flush or snap.writing or has_data:
                 use.cap_snaps.append(snap)
-        if use.head is not None:
-            use.head = new
-        self._flushes.drop_head(inode)
-        self.flush(inode, now)
 
     def written(self, inode: Inode, now: float) -> None:
         """Nobody writes any more: a snapshot that waited for that has its final state."""
