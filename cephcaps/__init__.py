@@ -22,7 +22,7 @@ if TYPE_CHECKING:
         SessionLost,
     )
     from cephcaps.shell.data import DataHandler, DataIo
-    from cephcaps.stat import DirEntry, Stat
+    from cephcaps.stat import DirEntry, Snapshot, Stat
 
 __all__ = [
     "AuthError",
@@ -40,6 +40,7 @@ __all__ = [
     "ProtocolViolation",
     "RequestTimeout",
     "SessionLost",
+    "Snapshot",
     "Stat",
     "connect",
 ]

@@ -25,7 +25,7 @@ from cephcaps.mds.requests import Answer
 from cephcaps.mds.session import Session
 from cephcaps.messenger.connection import Instance
 from cephcaps.monitor.client import MonTimers
-from cephcaps.namespace import DEFAULT, Path
+from cephcaps.paths import DEFAULT, Path
 from cephcaps.shell.data import DataHandler
 from cephcaps.shell.supervisor import Supervisor
 from cephcaps.snapshots import Snapshots

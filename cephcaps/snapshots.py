@@ -10,7 +10,8 @@ from collections.abc import Mapping
 
 from cephcaps.errors import MdsError
 from cephcaps.mds.requests import Operation
-from cephcaps.namespace import DEFAULT, Namespace, Path
+from cephcaps.namespace import Namespace
+from cephcaps.paths import DEFAULT, Path
 from cephcaps.stat import Snapshot
 from cephwire.codec import Codec
 from cephwire.request import SNAP_PAYLOAD, SnapPayload

@@ -1,0 +1,244 @@
+"""Snapshots: taken here or there both clients see the same, and what is in them stays as it was."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from cephcaps import Client, Snapshot, Stat, connect
+
+from .agreement import agrees_at_rest, mounted
+from .cluster import LiveCluster
+from .libcephfs import AT_SYMLINK_NOFOLLOW, PeerStat
+
+
+@pytest.fixture
+async def client(conf: Path) -> AsyncIterator[Client]:
+    async with connect(conf) as connected:
+        yield connected
+        assert connected.metrics.late == ()
+
+
+@pytest.fixture
+async def peer(cluster: LiveCluster) -> AsyncIterator[Any]:
+    """libcephfs, its calls as coroutines: our client answers meanwhile."""
+    async with mounted(cluster) as libcephfs:
+        yield libcephfs.aio
+
+
+@contextlib.asynccontextmanager
+async def tree(client: Client, top: str) -> AsyncIterator[None]:
+    """A directory for one test; its snapshots, and those of what is in it, are removed at the end."""
+    await client.mkdir(top)
+    yield
+    todo = [top]
+    while todo:
+        path = todo.pop()
+        for snapshot in await client.lssnap(path):
+            if not snapshot.name.startswith("_"):
+                await client.rmsnap(path, snapshot.name)
+        todo += [f"{path}/{entry.name}" async for entry in client.scandir(path) if entry.stat.is_dir]
+
+
+# The calls
+
+
+async def test_snapshots_taken_here_and_there_are_seen_renamed_and_removed_by_both(client: Client, peer: Any) -> None:
+    async with tree(client, "/snap-both"):
+        await client.mkdir("/snap-both/sub")
+        ours = await client.mksnap("/snap-both", "ours", metadata={"why": "a test"})
+        await peer.mkdir("/snap-both/.snap/theirs")
+        assert sorted(await peer.listdir("/snap-both/.snap")) == ["ours", "theirs"]
+        assert await client.listdir("/snap-both/.snap") == await peer.listdir("/snap-both/.snap")
+        assert (await peer.statx("/snap-both/.snap/ours")).dev == ours
+        first, second = await client.lssnap("/snap-both")
+        stamp = (await peer.getxattr("/snap-both/.snap/ours", "ceph.snap.btime")).decode()
+        seconds, _, fraction = stamp.partition(".")
+        assert first == Snapshot("ours", ours, int(seconds) * 10**9 + int(fraction), {"why": "a test"})
+        assert (second.name, second.metadata) == ("theirs", {})
+        assert second.snapid > ours
+
+        inherited = await client.lssnap("/snap-both/sub")
+        assert [s.snapid for s in inherited] == [first.snapid, second.snapid]
+        assert [s.name for s in inherited] == sorted(await peer.listdir("/snap-both/sub/.snap"))
+
+        await client.rename("/snap-both/.snap/theirs", "/snap-both/.snap/hers")
+        await peer.rename("/snap-both/.snap/ours", "/snap-both/.snap/his")
+        assert sorted(await peer.listdir("/snap-both/.snap")) == ["hers", "his"]
+        assert {s.name: s.snapid for s in await client.lssnap("/snap-both")} == {
+            "his": ours,
+            "hers": second.snapid,
+        }
+
+        await client.rmsnap("/snap-both", "hers")
+        await peer.rmdir("/snap-both/.snap/his")
+        assert await client.lssnap("/snap-both") == []
+        assert await peer.listdir("/snap-both/.snap") == []
+
+
+async def test_directories_made_and_removed_in_dot_snap_are_snapshots(client: Client, peer: Any) -> None:
+    async with tree(client, "/snap-mkdir"):
+        await client.mkdir("/snap-mkdir/.snap/a")
+        assert await peer.listdir("/snap-mkdir/.snap") == ["a"]
+        await client.rmdir("/snap-mkdir/.snap/a")
+        assert await peer.listdir("/snap-mkdir/.snap") == []
+
+
+async def test_the_snapshot_directory_goes_by_the_name_the_option_gives(conf: Path, client: Client) -> None:
+    async with tree(client, "/snap-name"), connect(conf, options={"client_snapdir": ".s"}) as other:
+        await other.mksnap("/snap-name", "a")
+        assert await other.listdir("/snap-name/.s") == ["a"]
+        assert not await other.exists("/snap-name/.snap")
+
+
+async def test_what_is_in_a_snapshot_stays_as_it_was_and_libcephfs_sees_the_same(client: Client, peer: Any) -> None:
+    async with tree(client, "/snap-in"):
+        await client.makedirs("/snap-in/d/e")
+        for path, size in (("/snap-in/f", 10), ("/snap-in/d/g", 20), ("/snap-in/d/e/h", 30)):
+            async with client.open(path, "x") as file:
+                await file.setattr(size=size)
+        await client.symlink("d/g", "/snap-in/near")
+        await client.symlink("../f", "/snap-in/d/up")
+        await client.symlink("/snap-in/f", "/snap-in/far")
+        await client.mksnap("/snap-in", "then")
+        then = {path: await client.stat(f"/snap-in/{path}") for path in ("f", "d/g", "d", "d/e", "d/e/h")}
+
+        await client.truncate("/snap-in/f", 1)
+        await client.chmod("/snap-in/d/g", 0o600)
+        await client.unlink("/snap-in/d/e/h")
+        await client.rename("/snap-in/d", "/snap-in/now")
+        async with client.open("/snap-in/new", "x"):
+            pass
+
+        at = "/snap-in/.snap/then"
+        for path, before in then.items():
+            seen = await client.stat(f"{at}/{path}")
+            names = ("ino", "mode", "mtime", "nlink") if seen.is_dir else ("ino", "mode", "mtime", "nlink", "size")
+            assert [getattr(seen, name) for name in names] == [getattr(before, name) for name in names]
+            assert not seen.caps
+        for path in ("", "/.", "/f", "/d", "/d/", "/d/g", "/d/e/h", "/near", "/far", "/d/up", "/d/../f", "/d/e/.."):
+            assert same(await client.stat(at + path), await peer.statx(at + path)), path
+        for path in ("/near", "/far", "/d/up"):
+            assert await client.readlink(at + path) == await peer.readlink(at + path)
+            ours = await client.stat(at + path, follow_symlinks=False)
+            assert same(ours, await peer.statx(at + path, flags=AT_SYMLINK_NOFOLLOW)), path
+        for path in ("", "/d", "/d/e"):
+            assert await client.listdir(at + path) == await peer.listdir(at + path)
+        async for entry in client.scandir(f"{at}/d"):
+            assert same(entry.stat, await peer.statx(f"{at}/d/{entry.name}", flags=AT_SYMLINK_NOFOLLOW)), entry.name
+        assert same(await client.stat("/snap-in/.snap"), await peer.statx("/snap-in/.snap"))
+        assert same(await client.stat("/snap-in/now/.snap/.."), await peer.statx("/snap-in/now"))
+        assert not await client.exists(f"{at}/new")
+        assert (await client.stat("/snap-in/f")).size == 1
+
+
+def same(ours: Stat, theirs: PeerStat) -> bool:
+    names = ("ino", "mode", "uid", "gid", "nlink", "size", "atime", "mtime", "ctime", "btime")
+    return all(getattr(ours, name) == getattr(theirs, name) for name in names)
+
+
+async def test_what_is_in_a_snapshot_is_never_cached(client: Client) -> None:
+    async with tree(client, "/snap-cache"):
+        async with client.open("/snap-cache/f", "x") as file:
+            await file.setattr(size=10)
+            await client.mksnap("/snap-cache", "a")
+            held = client.inode_caps(file.ino)
+            await client.stat("/snap-cache/.snap/a/f")
+            await client.listdir("/snap-cache/.snap/a")
+            await client.listdir("/snap-cache/.snap")
+            assert client.inode_caps(file.ino) == held
+            await file.setattr(size=50)
+            assert (await client.stat("/snap-cache/.snap/a/f")).size == 10
+            assert (await client.stat("/snap-cache/f")).size == 50
+        await client.rmsnap("/snap-cache", "a")
+        assert not await client.exists("/snap-cache/.snap/a/f")
+
+
+REFUSED: dict[str, tuple[str, tuple[Any, ...], int]] = {
+    "making .snap": ("mkdir", ("{}/.snap",), errno.EEXIST),
+    "linking .snap": ("symlink", ("a", "{}/.snap"), errno.EEXIST),
+    "removing .snap": ("rmdir", ("{}/.snap",), errno.ENOENT),
+    "unlinking .snap": ("unlink", ("{}/.snap",), errno.ENOENT),
+    "renaming .snap": ("rename", ("{}/.snap", "{}/x"), errno.ENOENT),
+    "a name with _": ("mkdir", ("{}/.snap/_a",), errno.EINVAL),
+    "one that is there": ("mkdir", ("{}/.snap/s",), errno.EEXIST),
+    "one that is not there": ("rmdir", ("{}/.snap/none",), errno.ENOENT),
+    "in no directory": ("mkdir", ("{}/none/.snap/a",), errno.ENOENT),
+    "in a file": ("mkdir", ("{}/f/.snap/a",), errno.ENOTDIR),
+    ".snap in a snapshot": ("mkdir", ("{}/.snap/s/.snap/a",), errno.ENOENT),
+    "mkdir": ("mkdir", ("{}/.snap/s/a",), errno.EROFS),
+    "rmdir": ("rmdir", ("{}/.snap/s/d",), errno.EROFS),
+    "unlink": ("unlink", ("{}/.snap/s/f",), errno.EROFS),
+    "unlink a snapshot": ("unlink", ("{}/.snap/s",), errno.EROFS),
+    "symlink": ("symlink", ("a", "{}/.snap/s/a"), errno.EROFS),
+    "symlink beside a snapshot": ("symlink", ("a", "{}/.snap/a"), errno.EROFS),
+    "link from": ("link", ("{}/.snap/s/f", "{}/a"), errno.EROFS),
+    "link to": ("link", ("{}/f", "{}/.snap/s/a"), errno.EROFS),
+    "rename within": ("rename", ("{}/.snap/s/f", "{}/.snap/s/a"), errno.EROFS),
+    "rename out": ("rename", ("{}/.snap/s/f", "{}/a"), errno.EXDEV),
+    "rename in": ("rename", ("{}/f", "{}/.snap/s/a"), errno.EXDEV),
+    "rename a snapshot to elsewhere": ("rename", ("{}/.snap/s", "{}/d/.snap/s"), errno.EROFS),
+    "rename across snapshots": ("rename", ("{}/.snap/s/f", "{}/.snap/t/f"), errno.EXDEV),
+    "rename a snapshot to nowhere": ("rename", ("{}/.snap/s", "{}/s"), errno.EXDEV),
+    "rename to what is there": ("rename", ("{}/.snap/s", "{}/.snap/t"), errno.EEXIST),
+    "chmod": ("chmod", ("{}/.snap/s/f", 0o600), errno.EROFS),
+    "chmod .snap": ("chmod", ("{}/.snap", 0o700), errno.EROFS),
+    "truncate": ("truncate", ("{}/.snap/s/f", 0), errno.EROFS),
+    "readlink": ("readlink", ("{}/.snap",), errno.EINVAL),
+    "list a file": ("listdir", ("{}/.snap/s/f",), errno.ENOTDIR),
+    "list what is not there": ("listdir", ("{}/.snap/none",), errno.ENOENT),
+}
+
+
+OWN = ("making .snap", "linking .snap", "removing .snap", "unlinking .snap", "renaming .snap", "in a file")
+"""Where libcephfs makes a file nobody sees, or looks at the permission to search a file."""
+
+
+async def test_what_cannot_be_done_is_refused_as_libcephfs_refuses_it(
+    cluster: LiveCluster, client: Client, peer: Any
+) -> None:
+    async with tree(client, "/snap-no"):
+        await client.mkdir("/snap-no/d")
+        async with client.open("/snap-no/f", "x"):
+            pass
+        await client.mksnap("/snap-no", "s")
+        await client.mksnap("/snap-no", "t")
+        said = {}
+        for name, (op, args, _) in REFUSED.items():
+            words = [arg.format("/snap-no") if isinstance(arg, str) else arg for arg in args]
+            ours = await error_of(getattr(client, op), words)
+            said[name] = ours, ours if name in OWN else await error_of(getattr(peer, op), words)
+        assert said == {name: (code, code) for name, (*_, code) in REFUSED.items()}
+        for path, how, flags in (
+            ("/snap-no/.snap/s/f", "r+", os.O_RDWR),
+            ("/snap-no/.snap/s/f", "w", os.O_WRONLY | os.O_CREAT | os.O_TRUNC),
+            ("/snap-no/.snap/s/new", "w", os.O_WRONLY | os.O_CREAT),
+            ("/snap-no/.snap/s/new", "x", os.O_WRONLY | os.O_CREAT | os.O_EXCL),
+            ("/snap-no/.snap/new", "a", os.O_WRONLY | os.O_CREAT),
+        ):
+            assert await error_of(opening, [client, path, how]) == errno.EROFS
+            assert await error_of(peer.open, [path, flags]) == errno.EROFS
+        assert await error_of(opening, [client, "/snap-no/.snap/s/f", "r"]) == errno.EOPNOTSUPP
+        assert await error_of(opening, [client, "/snap-no/.snap/s/none", "r"]) == errno.ENOENT
+        with pytest.raises(ValueError, match="no name for a snapshot"):
+            await client.mksnap("/snap-no", "a/b")
+        await agrees_at_rest(cluster, client)
+
+
+async def error_of(call: Callable[..., Any], args: list[Any]) -> int:
+    try:
+        await call(*args)
+    except OSError as error:
+        return error.errno or -1
+    return 0
+
+
+async def opening(client: Client, path: str, how: str) -> None:
+    async with client.open(path, how):
+        pass
