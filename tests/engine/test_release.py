@@ -199,3 +199,16 @@ def test_what_a_name_led_to_before_stays_while_it_is_open() -> None:
 
     assert bench.sent() == []
     assert bench.issued(7) == ALL
+
+
+def test_a_recall_hurries_what_is_changed() -> None:
+    """It cannot be let go before it is safe, so it does not wait for company."""
+    bench = Bench()
+    bench.hold(7, ALL)
+    bench.change(7, mode=0o600)
+
+    bench.engine.sessions.recalled(0, 0, bench.now)
+    bench.advance(0.0)
+
+    [flushed] = bench.sent()
+    assert flushed.dirty

@@ -132,14 +132,15 @@ async def test_what_is_in_a_snapshot_stays_as_it_was_and_libcephfs_sees_the_same
             assert await client.listdir(at + path) == await peer.listdir(at + path)
         async for entry in client.scandir(f"{at}/d"):
             assert same(entry.stat, await peer.statx(f"{at}/d/{entry.name}", flags=AT_SYMLINK_NOFOLLOW)), entry.name
-        assert same(await client.stat("/snap-in/.snap"), await peer.statx("/snap-in/.snap"))
+        # libcephfs gives the ctime of when it first looked.
+        assert same(await client.stat("/snap-in/.snap"), await peer.statx("/snap-in/.snap"), but="ctime")
         assert same(await client.stat("/snap-in/now/.snap/.."), await peer.statx("/snap-in/now"))
         assert not await client.exists(f"{at}/new")
         assert (await client.stat("/snap-in/f")).size == 1
 
 
-def same(ours: Stat, theirs: PeerStat) -> bool:
-    names = ("ino", "mode", "uid", "gid", "nlink", "size", "atime", "mtime", "ctime", "btime")
+def same(ours: Stat, theirs: PeerStat, *, but: str = "") -> bool:
+    names = {"ino", "mode", "uid", "gid", "nlink", "size", "atime", "mtime", "ctime", "btime"} - {but}
     return all(getattr(ours, name) == getattr(theirs, name) for name in names)
 
 
@@ -168,7 +169,7 @@ REFUSED: dict[str, tuple[str, tuple[Any, ...], int]] = {
     "renaming .snap": ("rename", ("{}/.snap", "{}/x"), errno.ENOENT),
     "a name with _": ("mkdir", ("{}/.snap/_a",), errno.EINVAL),
     "one that is there": ("mkdir", ("{}/.snap/s",), errno.EEXIST),
-    "one that is not there": ("rmdir", ("{}/.snap/none",), errno.ENOENT),
+    "one not there": ("rmdir", ("{}/.snap/none",), errno.ENOENT),
     "in no directory": ("mkdir", ("{}/none/.snap/a",), errno.ENOENT),
     "in a file": ("mkdir", ("{}/f/.snap/a",), errno.ENOTDIR),
     ".snap in a snapshot": ("mkdir", ("{}/.snap/s/.snap/a",), errno.ENOENT),
@@ -196,8 +197,17 @@ REFUSED: dict[str, tuple[str, tuple[Any, ...], int]] = {
 }
 
 
-OWN = ("making .snap", "linking .snap", "removing .snap", "unlinking .snap", "renaming .snap", "in a file")
-"""Where libcephfs makes a file nobody sees, or looks at the permission to search a file."""
+OWN = (
+    "making .snap",
+    "linking .snap",
+    "removing .snap",
+    "unlinking .snap",
+    "renaming .snap",
+    "in a file",
+    "one not there",
+)
+"""Where libcephfs makes a file nobody sees, looks at the permission to search a file, or (Pacific's, once it has failed
+to remove a snapshot) does not come to an end."""
 
 
 async def test_what_cannot_be_done_is_refused_as_libcephfs_refuses_it(
