@@ -1,7 +1,7 @@
 # `make` alone lists what there is to make; each line below also works typed by hand.
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-pure test-live test-tentacle check fmt ceph tentacle soak bench fuzz clean
+.PHONY: help setup demo test test-pure test-live test-tentacle check fmt ceph tentacle soak bench fuzz mutants clean
 
 BASE_PYTHON ?= python3
 PYTHON := .venv/bin/python
@@ -70,6 +70,9 @@ soak: setup $(IF_ROOT_CEPH)  ## The tests that take minutes
 
 bench: setup  ## Figures beside those of peers, in one run
 	$(PYTHON) -m tests.benchmarks.codec
+
+mutants: setup  ## Bugs planted in the engine, and what catches each
+	$(PYTHON) -m tests.engine.mutants
 
 fuzz: setup  ## Mutated bytes at every decoder and handshake, for ten minutes
 	$(PYTHON) -m tests.fuzz --seconds 600

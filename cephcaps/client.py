@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import errno
 import os
 import socket
@@ -14,14 +15,14 @@ from typing import Any, Self
 from cephcaps.auth.cephx import Tickets
 from cephcaps.auth.crypto import CryptoError, CryptoKey
 from cephcaps.config import ClientConfig, MonAddress, load_config
-from cephcaps.core import Core, GetRefs, Mount, Safe
+from cephcaps.core import ROOT_INO, Core, GetRefs, Mount, Safe
 from cephcaps.engine.engine import Engine
 from cephcaps.engine.inode import Inode
 from cephcaps.engine.refs import Got
 from cephcaps.errors import ConfigError, ConnectionFailed, MdsError
 from cephcaps.events import Event
 from cephcaps.mds.client import Credentials
-from cephcaps.mds.requests import Answer
+from cephcaps.mds.requests import Answer, Operation
 from cephcaps.mds.session import Session
 from cephcaps.messenger.connection import Instance
 from cephcaps.monitor.client import MonTimers
@@ -32,9 +33,13 @@ from cephcaps.snapshots import Snapshots
 from cephcaps.version import VERSION
 from cephcaps.view import Events, InodeCaps, Metrics
 from cephcaps.walk import components
+from cephcaps.xattrs import Xattrs
 from cephwire.control import ConMode
 from cephwire.entity import AddrType, EntityAddr, EntityName
 from cephwire.mdsmap import MdsMap
+from cephwire.request import FilePath
+from cephwire.requestargs import GetattrArgs
+from cephwire.requestop import RequestOp
 
 __all__ = ["Client", "connect"]
 
@@ -99,7 +104,7 @@ def connect(
     )
 
 
-class Client(Snapshots):
+class Client(Snapshots, Xattrs):
     """One mount of one CephFS file system. Made by `connect`."""
 
     def __init__(
@@ -152,6 +157,7 @@ class Client(Snapshots):
             if answer.inode is None:
                 raise MdsError(errno.ENOENT, None, self._root)
             self.root_ino = answer.inode.ino
+            await self._learn_above(components(self._running.core.root))
         except BaseException:
             await self._supervisor.close(CLOSE_TIMEOUT)
             raise
@@ -161,6 +167,17 @@ class Client(Snapshots):
         self, kind: type[BaseException] | None, error: BaseException | None, trace: types.TracebackType | None
     ) -> None:
         await self._running.close(CLOSE_TIMEOUT)
+
+    async def _learn_above(self, names: list[str]) -> None:
+        """Get to know the directories above the root of the mount, as libcephfs does: their quotas count for all below.
+
+        An MDS tells nothing of them to a key that is limited to ``root``; then they count for nobody who uses it.
+        """
+        ino, until = ROOT_INO, self._until(self._connect_timeout)
+        with contextlib.suppress(MdsError):
+            for name in names:
+                found = await self._ask(Operation(RequestOp.LOOKUP, FilePath(ino, name), name, GetattrArgs(0)), until)
+                ino = found.inode.ino if found.inode is not None else 0
 
     def _core(self, config: ClientConfig, monitors: tuple[EntityAddr, ...]) -> Core:
         key = None
@@ -344,9 +361,6 @@ class Client(Snapshots):
     @property
     def engine(self) -> Engine:
         return self._running.core.mds.engine
-
-    def _now(self) -> float:
-        return asyncio.get_running_loop().time()
 
 
 def _modes(names: tuple[str, ...]) -> tuple[ConMode, ...]:

@@ -16,6 +16,7 @@ from cephcaps.auth.cephx import Tickets
 from cephcaps.engine.inode import RefWait
 from cephcaps.engine.refs import Got
 from cephcaps.engine.setattr import Change
+from cephcaps.engine.xattrs import XattrChange
 from cephcaps.errors import AuthError, ConfigError, ConnectionFailed, MdsError, RequestTimeout, SessionLost
 from cephcaps.mds.client import Credentials, MdsClient
 from cephcaps.mds.requests import Answer, Operation
@@ -30,7 +31,7 @@ from cephwire.request import FilePath
 from cephwire.requestargs import GetattrArgs
 from cephwire.requestop import RequestOp
 
-__all__ = ["STAT_MASK", "Close", "Core", "GetRefs", "Mount", "Request", "Safe", "SetAttributes"]
+__all__ = ["ROOT_INO", "STAT_MASK", "Close", "Core", "GetRefs", "Mount", "Request", "Safe", "SetAttributes", "SetXattr"]
 
 NEVER = float("inf")
 ROOT_INO = 1
@@ -56,6 +57,15 @@ class SetAttributes:
 
 
 @dataclass(frozen=True, slots=True)
+class SetXattr:
+    """Change an extended attribute of inode ``ino``; ``what`` is what errors call it. Ends when the change counts."""
+
+    ino: int
+    what: str
+    change: XattrChange
+
+
+@dataclass(frozen=True, slots=True)
 class Safe:
     """Flush what is dirty on ``ino`` (0: everywhere); ends when that and all requests before are durable."""
 
@@ -78,7 +88,7 @@ class Close:
     """Close every session, then the connections."""
 
 
-Request: TypeAlias = Mount | Close | Operation | SetAttributes | Safe | GetRefs
+Request: TypeAlias = Mount | Close | Operation | SetAttributes | SetXattr | Safe | GetRefs
 
 
 class Core:
@@ -155,6 +165,8 @@ class Core:
                 self.mds.call(token, request, deadline, now)
             case SetAttributes():
                 self.mds.set_attributes(token, request.ino, request.what, request.change, deadline, now)
+            case SetXattr():
+                self.mds.set_xattr(token, request.ino, request.what, request.change, deadline, now)
             case Safe():
                 self.mds.wait_safe(token, request.ino, deadline, now)
             case GetRefs():

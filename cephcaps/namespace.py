@@ -13,7 +13,7 @@ from typing import Any
 from cephcaps.caps import Caps
 from cephcaps.core import STAT_MASK, SetAttributes
 from cephcaps.engine.inode import Inode
-from cephcaps.engine.setattr import Change
+from cephcaps.engine.setattr import TRUNCATED, Change
 from cephcaps.errors import MdsError
 from cephcaps.file import ANYWHERE, OpenFile
 from cephcaps.mds.requests import Operation
@@ -82,32 +82,50 @@ class Namespace(Paths):
         return inode.symlink
 
     async def listdir(self, path: Path, *, timeout: float | None = DEFAULT) -> list[str]:
-        """The names in directory ``path``, in the MDS's order."""
+        """The names in directory ``path``. Costs no message where all are known and our caps cover that."""
+        inode, snap = await self._directory(path, self._until(timeout))
+        known = self._listings.names(inode.ino, self._now()) if snap is None else None
+        if known is not None:
+            return known
         return [entry.name async for entry in self.scandir(path, timeout=timeout)]
 
     async def scandir(self, path: Path, *, timeout: float | None = DEFAULT) -> AsyncIterator[DirEntry]:
         """The entries of directory ``path`` as they come, ``timeout`` counting for each piece of the answer.
 
+        Costs no message where every name is known and our caps cover what is told of each.
+
         Raises:
             MdsError: ENOTDIR where it is no directory.
         """
-        inode, snap = await self._look(path, 0, self._until(timeout))
-        if not st.S_ISDIR(inode.mode):
-            raise MdsError(errno.ENOTDIR, None, os.fspath(path))
+        inode, snap = await self._directory(path, self._until(timeout))
+        known = self._listings.entries(inode.ino, STAT_MASK, self._now()) if snap is None else None
+        if known is not None:
+            for name, child in known:
+                yield DirEntry(name, child.ino, self._stat_of(child))
+            return
         op = RequestOp.LSSNAP if snap is not None and not snap.path else RequestOp.READDIR
         async for entry, child in self._list(op, snap or FilePath(inode.ino), os.fspath(path), timeout):
             yield DirEntry(entry.dname, child.ino, self._stat_of(child))
+
+    async def _directory(self, path: Path, until: float | None) -> tuple[Inode, FilePath | None]:
+        """A directory to be listed, as `_look` gives it."""
+        inode, snap = await self._look(path, 0, until)
+        if not st.S_ISDIR(inode.mode):
+            raise MdsError(errno.ENOTDIR, None, os.fspath(path))
+        return inode, snap
 
     async def _list(
         self, op: RequestOp, where: FilePath, what: str, timeout: float | None
     ) -> AsyncIterator[tuple[ToldEntry, Inode]]:
         """What a listing tells, piece by piece."""
+        listing = self._listings.begin()
         frag, last = WHOLE, ""
         while True:
             # A directory may be split or joined while we read it. The MDS maps the fragment asked for to the one it
             # has now and goes on behind the last name told, in the order of the names' hash, which stays.
             args = ReaddirArgs(frag, 0, 0, ReaddirArgFlag.REPLY_BITFLAGS, 0)
-            answer = await self._ask(Operation(op, where, what, args, path2=FilePath(0, last)), self._until(timeout))
+            asked = Operation(op, where, what, args, path2=FilePath(0, last), listing=listing)
+            answer = await self._ask(asked, self._until(timeout))
             found = answer.reply.extra
             if not isinstance(found, ReaddirReply):
                 raise MdsError(errno.EIO, "the MDS told nothing of the directory", what)
@@ -302,7 +320,8 @@ class Namespace(Paths):
             where, op = FilePath(inode.ino), RequestOp.OPEN
             flags &= ~OpenFlag.CREAT
         args = OpenArgs(flags, st.S_IFREG | mode & 0o7777, *ANYWHERE, StatMask.INODE_ALL, inode.size if inode else 0)
-        operation = Operation(op, where, path, args, stamp=time.time_ns(), file_mode=file_mode)
+        drop = TRUNCATED if op == RequestOp.OPEN and flags & OpenFlag.TRUNC else 0
+        operation = Operation(op, where, path, args, stamp=time.time_ns(), drop=drop, file_mode=file_mode)
         opened = (await self._ask(operation, until)).inode
         if opened is None:
             raise MdsError(errno.EIO, "the MDS told nothing of the file", path)

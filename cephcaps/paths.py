@@ -9,6 +9,7 @@ import stat as st
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from cephcaps.engine.inode import Inode
+from cephcaps.engine.listing import Listings
 from cephcaps.engine.realms import snapshots_of
 from cephcaps.errors import MdsError, RequestTimeout
 from cephcaps.mds.requests import Answer, Operation
@@ -154,9 +155,16 @@ class Paths:
     async def _find(self, path: str, mask: int, until: float | None, *, follow: bool = True) -> Found:
         return await find(_Asker(self, until), path, mask, follow=follow)
 
+    @property
+    def _listings(self) -> Listings:
+        return self._running.core.mds.engine.listings
+
     def _stat_of(self, inode: Inode) -> Stat:
         engine = self._running.core.mds.engine
-        return Stat.of(inode, engine.cache.issued(inode, asyncio.get_running_loop().time()))
+        return Stat.of(inode, engine.cache.issued(inode, self._now()))
+
+    def _now(self) -> float:
+        return asyncio.get_running_loop().time()
 
     def _until(self, timeout: float | None) -> float | None:
         """The end of ``timeout`` on the loop's clock."""

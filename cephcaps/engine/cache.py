@@ -47,9 +47,10 @@ class Rank:
         release_at: when they are told at the latest.
         features: client features both sides have.
         read_only: the MDS takes no changes any more.
+        recovering: it has been told of our caps and does not serve yet: what is for it waits.
     """
 
-    __slots__ = ("features", "gen", "num_caps", "rank", "read_only", "release_at", "releases", "ttl")
+    __slots__ = ("features", "gen", "num_caps", "rank", "read_only", "recovering", "release_at", "releases", "ttl")
 
     def __init__(self, rank: int) -> None:
         self.rank = rank
@@ -60,6 +61,7 @@ class Rank:
         self.release_at = float("inf")
         self.features = 0
         self.read_only = False
+        self.recovering = False
 
 
 class Cache:
@@ -167,6 +169,10 @@ class Cache:
         rank = self.ranks[cap.rank]
         return cap.gen == rank.gen and now < rank.ttl
 
+    def waits(self, cap: InodeCap) -> bool:
+        """Whether nothing may be sent about the cap yet: its rank recovers, or has not said IMPORT."""
+        return cap.standing_in or self.ranks[cap.rank].recovering
+
     def issued(self, inode: Inode, now: float) -> int:
         """Bits that may be used now, from whichever rank.
 
@@ -198,6 +204,19 @@ class Cache:
             if cap is not None:
                 yield inode, cap
 
+    def asked_back(self, inode: Inode, cap: InodeCap, now: float) -> bool:
+        """Keep account of whether an MDS waits for bits of ``cap``, and since when.
+
+        Gives whether it still waits for the answer to a REVOKE whose bits it has given again meanwhile.
+        """
+        if cap.revoking:
+            cap.revoked_at = cap.revoked_at or now
+            self.revoking[inode.ino] = None
+            return False
+        owed = bool(cap.revoked_at)
+        self.settled(inode, cap)
+        return owed
+
     def settled(self, inode: Inode, cap: InodeCap) -> None:
         """Nothing of ``cap`` is asked back any more."""
         if cap.revoked_at:
@@ -225,4 +244,19 @@ class Cache:
             inode.use = None
             del self.in_use[inode.ino]
         if not inode.caps and not inode.pinned:
-            self.inodes.pop(inode.ino, None)
+            self.forget(inode)
+
+    def forget(self, inode: Inode) -> None:
+        """``inode`` leaves the cache, and with it the name it was last seen under."""
+        if self.inodes.pop(inode.ino, None) is None:
+            return
+        directory = self.inodes.get(inode.parent)
+        if directory is not None and directory.children:
+            dentry = directory.children.get(inode.name)
+            if dentry is not None and dentry.ino == inode.ino:
+                del directory.children[inode.name]
+                self.not_whole(directory)
+
+    def not_whole(self, directory: Inode) -> None:
+        """Not every name of ``directory`` is known any more, nor will a listing in progress have told them all."""
+        directory.complete_gen = -1

@@ -12,6 +12,7 @@ import stat
 
 from cephcaps.caps import Caps
 from cephcaps.engine.cache import Cache
+from cephcaps.engine.dentries import wanted_for_names
 from cephcaps.engine.flush import Flushes
 from cephcaps.engine.hooks import Hooks
 from cephcaps.engine.inode import Inode, InodeCap
@@ -20,7 +21,7 @@ from cephcaps.events import CapReleased, CapRevokeAcked
 from cephwire.capbits import Cap
 from cephwire.caps import CapOp
 
-__all__ = ["HOLD_MAX", "HOLD_MIN", "Checks"]
+__all__ = ["HOLD_MAX", "HOLD_MIN", "Checks", "wanted"]
 
 HOLD_MIN = 5.0
 """Seconds for which no message, whatever it is for, gives back what was just in use (``caps_wanted_delay_min``)."""
@@ -28,6 +29,11 @@ HOLD_MAX = 60.0
 """Seconds after which caps nobody wants are given back (``caps_wanted_delay_max``)."""
 
 DATA = Cap.FILE_CACHE | Cap.FILE_BUFFER
+
+
+def wanted(inode: Inode) -> int:
+    """What somebody here wants of ``inode``: to have it open, to use it, or to know a directory's names."""
+    return (inode.file_wanted or wanted_for_names(inode)) | inode.used
 
 
 class Checks:
@@ -53,7 +59,7 @@ class Checks:
         sent: set[int] = set()
         postponed = False
         for cap in self._in_rank_order(inode):
-            if auth_only and cap.rank != inode.auth_rank:
+            if (auth_only and cap.rank != inode.auth_rank) or self._cache.waits(cap):
                 continue
             if self.due(inode, cap):
                 self._send(inode, cap, now, nodelay)
@@ -70,7 +76,7 @@ class Checks:
 
     def answer(self, inode: Inode, cap: InodeCap) -> None:
         """Tell the MDS how things stand, though nothing has changed: it waits to hear of its REVOKE."""
-        cap.mds_wanted = inode.file_wanted | inode.used
+        cap.mds_wanted = wanted(inode)
         self._flushes.send(inode, cap, CapOp.UPDATE, wanted=cap.mds_wanted)
 
     # The decision
@@ -86,7 +92,7 @@ class Checks:
         revoking = cap.revoking
         if revoking and not revoking & self.in_use(inode, cap):
             return f"{Caps.of(revoking)} is asked back and not in use"
-        want = inode.file_wanted | inode.used
+        want = wanted(inode)
         if missing := want & ~(cap.mds_wanted | cap.issued):
             return f"{Caps.of(missing)} is wanted and the MDS does not know"
         return ""
@@ -114,11 +120,11 @@ class Checks:
 
     def _retained(self, inode: Inode) -> int:
         """What is worth keeping."""
-        wanted = inode.file_wanted
-        retain = wanted | inode.used | Cap.PIN
+        open_wants = inode.file_wanted
+        retain = wanted(inode) | Cap.PIN
         if not inode.nlink and not stat.S_ISDIR(inode.mode):
             return retain  # unlinked: nobody will ask again
-        if wanted:
+        if open_wants:
             return retain | Cap.ANY
         retain |= Cap.ANY_SHARED
         # Had it been open for writing, the MDS would want FILE_RD back anyway to journal that it no longer is.
@@ -137,7 +143,7 @@ class Checks:
     def _send(self, inode: Inode, cap: InodeCap, now: float, nodelay: bool) -> None:
         revoking = cap.revoking
         used = self.in_use(inode, cap)
-        want = inode.file_wanted | inode.used
+        want = wanted(inode)
         retain = self._retained(inode)
         if not nodelay and now < inode.hold_min:
             want |= cap.mds_wanted

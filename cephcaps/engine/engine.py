@@ -8,11 +8,12 @@ State in, actions out: `receive`, `reply`, local calls and `tick` take the time 
     capmsg, flush            changes: dirty, flushed under tids, acknowledged
     hooks                    what the data handler is to do
     snaps, realms            an inode as snapshots have it; which snapshots there are
+    dentries, listing        names; directories known whole
     check                    when to tell an MDS how things stand: the one decision
     release                  whole caps given back
     grants, move             caps come, are asked back, move from rank to rank
     refs                     using caps, and waiting for them
-    dentries, setattr        names; attributes changed
+    setattr, embed           attributes changed; what goes back along with a request
     sessions, reconnect      sessions open, go stale, end; caps recalled; a rank comes up anew
     late                     why things are as they are
 
@@ -24,15 +25,18 @@ from __future__ import annotations
 import stat
 
 from cephcaps.caps import Caps
+from cephcaps.engine import xattrs
 from cephcaps.engine.cache import Cache
 from cephcaps.engine.check import Checks
 from cephcaps.engine.dentries import Dentries
+from cephcaps.engine.embed import Embeds
 from cephcaps.engine.flush import Flushes
 from cephcaps.engine.grants import Grants
 from cephcaps.engine.hooks import Hooks
 from cephcaps.engine.inode import Hook, Inode, RefWait, SnapContext
 from cephcaps.engine.io import DataIo, data_io
 from cephcaps.engine.late import Explanations
+from cephcaps.engine.listing import Listing, Listings
 from cephcaps.engine.move import Moves
 from cephcaps.engine.realms import Realms, decode_trace
 from cephcaps.engine.reconnect import Reconnects
@@ -42,14 +46,15 @@ from cephcaps.engine.reserve import Pool, Reservation
 from cephcaps.engine.sessions import Sessions
 from cephcaps.engine.setattr import Change, Remainder, apply
 from cephcaps.engine.snaps import CapSnaps
-from cephcaps.events import CapReleased
+from cephcaps.engine.xattrs import XattrChange
 from cephwire.capbits import Cap
 from cephwire.caprelease import CapItem
 from cephwire.caps import CapOp, ClientCaps
 from cephwire.inode import NOSNAP, InodeStat
 from cephwire.lease import ClientLease
 from cephwire.reply import ClientReply, ReaddirReply
-from cephwire.request import RequestRelease
+from cephwire.request import FilePath, RequestRelease
+from cephwire.requestop import RequestOp
 from cephwire.snap import ClientSnap
 
 __all__ = ["Engine"]
@@ -67,12 +72,14 @@ class Engine:
         self.realms = Realms(self.cache, self.snaps.queue)
         self.releases = Releases(self.cache)
         self.dentries = Dentries(self.cache)
+        self.listings = Listings(self.cache, self.dentries)
         self.checks = Checks(self.cache, self.flushes, self.snaps, self.hooks)
+        self.embeds = Embeds(self.cache, self.checks, self.dentries)
         self.grants = Grants(self.cache, self.checks, self.hooks, self.realms)
         self.moves = Moves(self.cache, self.flushes, self.checks, self.grants, self.releases, self.realms)
         self.refs = Refs(self.cache, self.checks, self.flushes, self.snaps, self.hooks)
         self.sessions = Sessions(self.cache, self.flushes, self.grants, self.releases, self.hooks, self.refs)
-        self.reconnects = Reconnects(self.cache, self.flushes, self.checks, self.realms)
+        self.reconnects = Reconnects(self.cache, self.flushes, self.checks, self.releases, self.realms)
         self.explanations = Explanations(self.cache, self.checks, self.refs)
         self.cache.context = self.realms.context
         self.cache.left = self.realms.leave
@@ -150,37 +157,59 @@ class Engine:
             self.release(inode.ino, now)
 
     def reply(
-        self, rank: int, reply: ClientReply, since: float, now: float, reserved: Reservation | None = None
+        self,
+        rank: int,
+        reply: ClientReply,
+        since: float,
+        now: float,
+        reserved: Reservation | None = None,
+        listing: Listing | None = None,
     ) -> tuple[Inode | None, list[Inode]]:
         """Take in all that a reply tells and grants; gives the target, and a listing's inodes in its order.
 
         Args:
             since: when the request left.
             reserved: room for the caps it brings.
+            listing: which it is a piece of.
         """
         self.realms.update(decode_trace(reply.snap, self.cache.rank(rank).features), now)
         trace = reply.trace
         target = self._learn(rank, trace.target, now, reserved)
         directory = self._learn(rank, trace.dir, now, reserved)
-        if directory is not None and trace.dname is not None:
-            leads_to = target.ino if target is not None else 0
-            before = self.dentries.learn(directory, trace.dname, leads_to, trace.dlease, rank, since)
-            if before != leads_to:
-                self.release(before, now)  # unlinked, as far as we can tell: it is freed once nobody holds a cap
+        if directory is not None and trace.dir is not None and trace.dname is not None and trace.dir.snapid == NOSNAP:
+            shared = bool(trace.dir.cap.caps & Cap.FILE_SHARED)
+            before = self.dentries.learn(directory, trace.dname, target, trace.dlease, rank, since, shared)
+            if before != (target.ino if target is not None else 0):
+                self._lost_name(before, now)
         listed: list[Inode] = []
         if isinstance(reply.extra, ReaddirReply):
             for entry in reply.extra.entries:
                 inode = self._learn(rank, entry.inode, now, reserved)
                 assert inode is not None
                 listed.append(inode)
+            told = trace.target
+            if reply.op == RequestOp.READDIR and target is not None and told is not None and told.snapid == NOSNAP:
+                self.listings.piece(target, told, reply.extra, listed, listing, rank, since)
         self._wake(now)
         return target, listed
 
     def _learn(self, rank: int, told: InodeStat | None, now: float, reserved: Reservation | None) -> Inode | None:
         if told is None:
             return None
-        # In a snapshot nothing changes, and of the cap only the bits mean anything: there is none to hold.
-        return self.grants.add(rank, told, now, reserved) if told.snapid == NOSNAP else Inode(told)
+        if told.snapid != NOSNAP:
+            return Inode(told)  # in a snapshot: of the cap only the bits mean anything, there is none to hold
+        known = self.cache.inodes.get(told.ino)
+        gen = known.shared_gen if known is not None else -1
+        inode = self.grants.add(rank, told, now, reserved)
+        if inode.shared_gen != gen:
+            self.dentries.found_empty(inode, told)
+        return inode
+
+    def _lost_name(self, ino: int, now: float) -> None:
+        """A name of ``ino`` is gone. If it was the last, the MDS frees the inode once nobody holds a cap."""
+        inode = self.cache.inodes.get(ino)
+        if inode is not None and (inode.nlink <= 1 or stat.S_ISDIR(inode.mode)):
+            self.release(ino, now)
 
     def raise_osd_epoch_barrier(self, epoch: int) -> None:
         """Data may be touched only with an OSDMap that new: every message about caps says so from now on."""
@@ -194,6 +223,11 @@ class Engine:
 
     def session_renewed(self, rank: int, ttl: float, now: float) -> None:
         self.sessions.renewed(rank, ttl, now)
+        self._wake(now)
+
+    def rank_serves(self, rank: int, now: float) -> None:
+        """A rank that came up anew serves: send it what it may have lost, let go on who waited."""
+        self.reconnects.serving(rank, now)
         self._wake(now)
 
     def session_read_only(self, rank: int, now: float) -> None:
@@ -301,6 +335,20 @@ class Engine:
             self.flushes.mark_dirty(inode, dirty, now)
         return remainder
 
+    def change_xattr(self, ino: int, change: XattrChange, limit: int, now: float) -> int | None:
+        """Change an extended attribute here if our caps cover it: 0 or an errno; None where an MDS must be asked.
+
+        Args:
+            limit: bytes of names and values that one inode may have.
+        """
+        inode = self.cache.inodes.get(ino)
+        if inode is None:
+            return None
+        done = xattrs.apply(inode, change, self.may_change(inode, now), limit)
+        if done == 0:
+            self.flushes.mark_dirty(inode, Cap.XATTR_EXCL, now)
+        return done
+
     def may_change(self, inode: Inode, now: float) -> int:
         """Bits issued, without those to change anything under unless the authority gave them: only it takes flushes."""
         issued = self.cache.issued(inode, now)
@@ -386,27 +434,11 @@ class Engine:
         goal = self.pool.used - count
         self.sessions.trim(lambda: self.pool.used > goal, 0.0)
 
-    def request_releases(self, rank: int, ino: int, drop: int, now: float) -> tuple[RequestRelease, ...]:
-        """Bits to give up with a request that would make the MDS ask for them.
-
-        What is in use or not safe at the MDS stays (kernel: ``ceph_encode_inode_release``).
-        """
-        inode = self.cache.inodes.get(ino)
-        cap = inode.caps.get(rank) if inode is not None else None
-        if inode is None or cap is None or not self.cache.valid(cap, now):
-            return ()
-        drop &= cap.issued & ~(inode.used | inode.dirty | inode.flushing)
-        if inode.unsent_snap:
-            drop &= ~Cap.ANY_FILE_WR
-        if not drop:
-            return ()
-        before = cap.issued
-        cap.issued &= ~drop
-        cap.implemented &= ~drop
-        self.cache.note_issue(inode, before, cap.issued)
-        self.cache.emit(CapReleased, inode, cap, drop)
-        wanted = cap.mds_wanted
-        return (RequestRelease(ino, cap.cap_id, cap.implemented, wanted, cap.seq, cap.issue_seq, cap.mseq),)
+    def request_releases(
+        self, rank: int, op: int, path: FilePath, path2: FilePath, drop: int, now: float
+    ) -> tuple[RequestRelease, ...]:
+        """Bits and leases to give up with a request that would make the MDS ask for them."""
+        return self.embeds.releases(rank, op, path, path2, drop, now)
 
     def unsaved(self) -> tuple[str, ...]:
         """What was changed here and not acknowledged, in words."""

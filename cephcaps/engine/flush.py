@@ -8,10 +8,12 @@ without applying it again. Sources: kernel: fs/ceph/caps.c, ``__ceph_mark_dirty_
 
 from __future__ import annotations
 
+from cephcaps.engine import xattrs
 from cephcaps.engine.cache import Cache, Send
 from cephcaps.engine.capmsg import cap_message, flushsnap_message
 from cephcaps.engine.inode import CapSnap, Flush, Inode, InodeCap
 from cephcaps.events import CapFlushed, CapFlushing
+from cephwire.capbits import Cap
 from cephwire.caps import CapOp, ClientCapsFlag
 
 __all__ = ["Flushes"]
@@ -69,17 +71,23 @@ class Flushes:
         return flush
 
     def flush(self, inode: Inode, now: float, *, sync: bool = False) -> bool:
-        """Send what is dirty to the authority; False while there is none. Gives no cap back.
+        """Send what is dirty to the authority; False if nothing is. Gives no cap back.
+
+        While nobody is in charge it gets its tid all the same, and is sent with the others to whoever takes over.
 
         Args:
             sync: someone waits: the MDS is to journal it now and not with its next tick.
         """
-        cap = inode.auth_cap
-        if cap is None or not inode.dirty:
-            return False
         tid = self.start(inode, now)
-        self.send(inode, cap, CapOp.FLUSH, wanted=cap.mds_wanted, tid=tid, sync=sync)
-        return True
+        cap = self.authority(inode)
+        if tid and cap is not None:
+            self.send(inode, cap, CapOp.FLUSH, wanted=cap.mds_wanted, tid=tid, sync=sync)
+        return bool(tid)
+
+    def authority(self, inode: Inode) -> InodeCap | None:
+        """The cap under which flushes may be sent now; None while the inode moves or its rank recovers."""
+        cap = inode.auth_cap
+        return None if cap is None or self._cache.waits(cap) else cap
 
     # Sending
 
@@ -130,9 +138,15 @@ class Flushes:
         self._cache.out.append(Send(cap.rank, message, flush.tid))
         self._cache.emit(CapFlushing, inode, cap, flush.caps, flush_tid=flush.tid)
 
-    def resend(self, inode: Inode, cap: InodeCap) -> None:
-        """Send every flush on its way again, oldest first and with its first tid: a known one is only acknowledged."""
+    def resend(self, inode: Inode, cap: InodeCap, after: int = 0) -> None:
+        """Send every flush on its way again, oldest first and with its first tid: a known one is only acknowledged.
+
+        Args:
+            after: leave out those up to this tid.
+        """
         for flush in inode.flushes:
+            if flush.tid <= after:
+                continue
             if flush.snap is not None:
                 self.send_snap(inode, cap, flush)
             else:
@@ -207,6 +221,8 @@ class Flushes:
         self._cache.dirty.pop(inode.ino, None)
         inode.flushes = ()
         inode.dirty = inode.flushing = 0
+        if lost & Cap.XATTR_EXCL:
+            xattrs.forget(inode)
         self.drop_head(inode)
         return lost
 
@@ -222,6 +238,4 @@ class Flushes:
             inode = self._cache.inodes[next(iter(self._cache.dirty))]
             if inode.dirty_since + FLUSH_DELAY > now:
                 return
-            if not self.flush(inode, now):
-                inode.dirty_since = now  # no authority just now: its IMPORT will take it along
-                self._cache.dirty.move_to_end(inode.ino)
+            self.flush(inode, now)

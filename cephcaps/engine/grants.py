@@ -7,7 +7,7 @@ src/client/Client.cc, ``handle_cap_grant``; src/mds/Locker.cc for what the MDS m
 from __future__ import annotations
 
 from cephcaps.engine.cache import Cache
-from cephcaps.engine.check import Checks
+from cephcaps.engine.check import Checks, wanted
 from cephcaps.engine.fields import take_grant, take_reply, take_size
 from cephcaps.engine.hooks import Hooks
 from cephcaps.engine.inode import Inode, InodeCap, newer
@@ -64,8 +64,7 @@ class Grants:
         self._cache.note_issue(inode, before, cap.issued)
         cap.cap_id = granted.cap_id
         cap.implemented |= cap.issued
-        if not cap.revoking:
-            self._cache.settled(inode, cap)
+        owed = self._cache.asked_back(inode, cap, now)
         if newer(granted.mseq, cap.mseq) > 0:
             cap.mseq, cap.mds_wanted = granted.mseq, granted.wanted
         else:
@@ -80,7 +79,12 @@ class Grants:
         if cap.issued & ~before:
             self._cache.emit(CapGranted, inode, cap, cap.issued & ~before)
         self._cache.wake(inode)
-        want = inode.file_wanted | inode.used
+        if cap.revoking:  # what was in use may have come back, and the rest can be given
+            self.free(inode, cap, now)
+            self._checks.check(inode, now)
+        elif owed:
+            self._checks.answer(inode, cap)
+        want = wanted(inode)
         if cap.mds_wanted & ~want or cap.issued & ~want & Cap.ANY_WR:
             self._checks.requeue(inode, now)  # more than anybody here wants: give it back when nobody came for it
 
@@ -99,19 +103,17 @@ class Grants:
         cap.gen = self._cache.rank(cap.rank).gen
         cap.issued = now_issued
         cap.implemented |= now_issued
+        owed = self._cache.asked_back(inode, cap, now)
         if lost := before & ~now_issued:
-            cap.revoked_at = cap.revoked_at or now
-            self._cache.revoking[inode.ino] = None
             self._cache.emit(CapRevoking, inode, cap, lost)
         if gained := now_issued & ~before:
             self._cache.emit(CapGranted, inode, cap, gained)
-        if not cap.revoking:
-            self._cache.settled(inode, cap)
         self.free(inode, cap, now)
         self._cache.wake(inode)
         sent = self._checks.check(inode, now) if lost or gained or cap.revoking or stale else set()
-        if message.op == CapOp.REVOKE and cap.rank not in sent and not cap.revoking & self._checks.in_use(inode, cap):
-            self._checks.answer(inode, cap)  # it takes nothing we had left, and is waited for all the same
+        nothing_left = message.op == CapOp.REVOKE and not cap.revoking & self._checks.in_use(inode, cap)
+        if (nothing_left or owed) and cap.rank not in sent:
+            self._checks.answer(inode, cap)  # it is waited for all the same
 
     def free(self, inode: Inode, cap: InodeCap, now: float) -> None:
         """Set going what frees bits that are asked back: dirty data are written, cached ones forgotten.

@@ -46,10 +46,12 @@ class InodeCap:
         mseq: how often the inode's authority had moved.
         gen: the session's ``cap_gen`` when the cap was last granted; an older one does not count.
         revoked_at: since when the MDS waits for bits; 0.0 if it does not.
+        standing_in: it is known from its old rank's EXPORT only: until the IMPORT nothing is sent about it.
     """
 
     __slots__ = (
         "cap_id", "gen", "implemented", "issue_seq", "issued", "mds_wanted", "mseq", "rank", "revoked_at", "seq",
+        "standing_in",
     )  # fmt: skip
 
     def __init__(self, rank: int, cap_id: int, seq: int, mseq: int, gen: int) -> None:
@@ -63,6 +65,7 @@ class InodeCap:
         self.mseq = mseq
         self.gen = gen
         self.revoked_at = 0.0
+        self.standing_in = False
 
     @property
     def revoking(self) -> int:

@@ -57,12 +57,13 @@ class Moves:
             # Else its IMPORT was here first, and said all that.
         elif peer.cap_id:
             if target is None:
-                target = self._cache.add_cap(inode, peer.mds, peer.cap_id, 0, 0, None)
+                target = self._cache.add_cap(inode, peer.mds, peer.cap_id, peer.issue_seq, peer.mseq, None)
             if newer(peer.mseq, target.mseq) >= 0:
                 target.cap_id = peer.cap_id
                 target.issued, target.implemented = cap.issued, cap.implemented
                 target.mds_wanted = cap.mds_wanted
                 self._stand_in(target, peer)
+                self._cache.asked_back(inode, target, now)
                 if was_auth:
                     inode.auth_rank = peer.mds
             self._cache.need_session(peer.mds)
@@ -73,6 +74,7 @@ class Moves:
     def _stand_in(self, target: InodeCap, peer: CapPeer) -> None:
         target.seq = target.issue_seq = (peer.issue_seq - 1) % U32
         target.mseq = peer.mseq
+        target.standing_in = True
 
     def imported(self, inode: Inode, rank: int, message: ClientCaps, now: float) -> None:
         """``rank`` has taken the inode over, with what the other had granted."""
@@ -93,17 +95,14 @@ class Moves:
         cap.mseq = message.mseq
         cap.mds_wanted = message.wanted
         cap.gen = self._cache.rank(rank).gen
+        cap.standing_in = False
         auth = inode.auth_cap
         if auth is None or newer(message.mseq, auth.mseq) >= 0:
             inode.auth_rank = rank
-        if before & ~cap.issued:
-            cap.revoked_at = cap.revoked_at or now
-            self._cache.revoking[inode.ino] = None
         self._drop_peer(inode, message.peer, rank, now)
         self._realms.enter(inode, message.realm, now, auth=rank == inode.auth_rank)
         self._cache.note_issue(inode, before, cap.issued)
-        if not cap.revoking:
-            self._cache.settled(inode, cap)
+        self._cache.asked_back(inode, cap, now)
         self._cache.emit(CapImported, inode, cap, cap.issued)
         if rank == inode.auth_rank:
             if inode.use is not None:

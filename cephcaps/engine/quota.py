@@ -1,9 +1,10 @@
 """Quotas: limits on the bytes and files below a directory, which clients keep and no MDS enforces.
 
-What is in use comes from the MDS, a little late, with replies and CLIENT_QUOTA; so a limit is overrun by what is done
-in the meantime. An ancestor that the cache does not know limits nothing, as with libcephfs; paths are gone through name
-by name, so those below the root of the mount are known. Sources: ceph: src/client/Client.cc, ``check_quota_condition``,
-``is_quota_files_exceeded``, ``is_quota_bytes_exceeded``, ``_rename``, ``handle_quota``.
+What is used comes from the MDS, a little late, with CLIENT_QUOTA and with replies, which may lag behind that for as
+long as the MDS has not journaled; so a limit is overrun by what is done in the meantime. An ancestor that is not in the
+cache limits nothing, as with libcephfs; paths are gone through name by name, so those above one in use are there.
+Sources: ceph: src/client/Client.cc, ``check_quota_condition``, ``is_quota_files_exceeded``,
+``is_quota_bytes_exceeded``, ``_rename``, ``handle_quota``.
 """
 
 from __future__ import annotations

@@ -14,6 +14,7 @@ from cephcaps.engine.check import Checks
 from cephcaps.engine.flush import Flushes
 from cephcaps.engine.inode import Inode, InodeCap
 from cephcaps.engine.realms import Realms
+from cephcaps.engine.release import Releases
 from cephwire.capbits import Cap
 from cephwire.reconnect import CapReconnect, ClientReconnect, ReconnectCap, SnapRealmReconnect
 
@@ -23,12 +24,13 @@ __all__ = ["Reconnects"]
 class Reconnects:
     """The engine's part of a rank's recovery."""
 
-    def __init__(self, cache: Cache, flushes: Flushes, checks: Checks, realms: Realms) -> None:
+    def __init__(self, cache: Cache, flushes: Flushes, checks: Checks, releases: Releases, realms: Realms) -> None:
         self._cache = cache
         self._flushes = flushes
         self._checks = checks
+        self._releases = releases
         self._realms = realms
-        self._kick: dict[int, dict[int, None]] = {}  # by rank, inodes whose flushes wait until it serves
+        self._early: dict[int, int] = {}  # by inode, the newest flush that went before the RECONNECT
 
     def compose(self, rank: int, gen: int, ttl: float) -> None:
         """Send what goes before the RECONNECT, and the RECONNECT.
@@ -38,17 +40,15 @@ class Reconnects:
         state = self._cache.rank(rank)
         before, state.gen, state.ttl = state.gen, gen, ttl
         state.releases, state.release_at = [], float("inf")
-        state.read_only = False
-        self._kick[rank] = {}
+        state.read_only, state.recovering = False, True
         told: list[ReconnectCap] = []
         realms: dict[int, None] = {}
         for inode, cap in self._cache.caps_of(rank):
+            was = cap.issued  # what was being asked back may be granted to others before our flush of it is applied
             self._renew(inode, cap, gen, stale=cap.gen != before)
-            if inode.auth_rank == rank and inode.flushes:
-                if inode.flushing & ~cap.issued:
-                    self._flushes.resend(inode, cap)
-                else:
-                    self._kick[rank][inode.ino] = None
+            if inode.auth_rank == rank and inode.flushes and inode.flushing & ~was:
+                self._flushes.resend(inode, cap)
+                self._early[inode.ino] = inode.flushes[-1].tid
             told.append(ReconnectCap(inode.ino, self._entry(inode, cap)))
             if inode.realm:
                 realms[inode.realm] = None
@@ -88,11 +88,15 @@ class Reconnects:
 
     def serving(self, rank: int, now: float) -> None:
         """The rank serves again: send it the flushes it may have lost, let go on who waited."""
-        for ino in self._kick.pop(rank, {}):
-            inode = self._cache.inodes.get(ino)
-            cap = inode.caps.get(rank) if inode is not None else None
-            if inode is not None and cap is not None and inode.auth_rank == rank:
-                self._flushes.resend(inode, cap)
+        self._cache.rank(rank).recovering = False
+        flushing = dict.fromkeys(flush.ino for flush in self._cache.flushes.values())
+        for ino in flushing:
+            inode = self._cache.inodes[ino]
+            cap = inode.caps.get(rank)
+            if cap is not None and inode.auth_rank == rank:
+                self._flushes.resend(inode, cap, after=self._early.get(ino, 0))
+        self._early.clear()
+        self._releases.flush(rank)
         for ino in list(self._cache.in_use):
             inode = self._cache.inodes[ino]
             if rank in inode.caps and inode.use is not None:

@@ -71,7 +71,7 @@ class CapSnaps:
     def flush(self, inode: Inode, now: float) -> None:
         """Send the FLUSHSNAPs that can be sent, each once, in their order; none overtakes one that must wait."""
         use = inode.use
-        cap = inode.auth_cap
+        cap = self._flushes.authority(inode)
         if use is None or not use.cap_snaps:
             return
         for snap in list(use.cap_snaps):
@@ -83,9 +83,8 @@ class CapSnaps:
             if not snap.need_flush:
                 use.cap_snaps.remove(snap)  # it was kept for its data, which are written
             elif not snap.flush_tid:
-                if cap is None:
-                    return
                 flush = self._flushes.record(inode, snap.dirty, now, snap)
                 snap.flush_tid = flush.tid
-                self._flushes.send_snap(inode, cap, flush)
+                if cap is not None:
+                    self._flushes.send_snap(inode, cap, flush)
         self._cache.let_go(inode)

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import errno
 from typing import Any
 
 from cephcaps.actions import Action, Done, Failed, Happened
 from cephcaps.auth.cephx import CephxAuthorizer, TicketRefused, Tickets
 from cephcaps.auth.none import NoneAuth
+from cephcaps.engine import quota
 from cephcaps.engine.cache import NeedSession, Send
 from cephcaps.engine.engine import Engine
 from cephcaps.engine.inode import Hook, Inode, RefWait
 from cephcaps.engine.setattr import Change
+from cephcaps.engine.xattrs import XattrChange, limit_of
 from cephcaps.errors import AuthError, ConnectionFailed, MdsError, RequestTimeout, SessionLost
 from cephcaps.events import MdsMapChanged, SessionChanged
 from cephcaps.mds.ranks import describe, lowest_active, serving
-from cephcaps.mds.requests import Answer, Operation, Request, Requests
+from cephcaps.mds.requests import NAME_OPS, Answer, Operation, Request, Requests, xattr_operation
 from cephcaps.mds.session import Session
 from cephcaps.mds.waits import Wait, Waits
 from cephcaps.messenger.connection import Connection, Instance
@@ -24,8 +27,9 @@ from cephwire.entity import AddrType, EntityAddr, EntityType, address_of
 from cephwire.frames import MessageHeader
 from cephwire.lease import ClientLease
 from cephwire.mdsmap import MdsMap
+from cephwire.quota import ClientQuota
 from cephwire.reply import ClientReply, ClientRequestForward
-from cephwire.request import NO_OWNER, ClientRequest, FilePath, RequestRelease
+from cephwire.request import NO_OWNER, ClientRequest, FilePath
 from cephwire.requestop import RequestOp
 from cephwire.session import ClientFeature
 from cephwire.snap import ClientSnap
@@ -81,10 +85,17 @@ class MdsClient:
 
     def call(self, token: int, operation: Operation, deadline: float, now: float) -> None:
         """Carry out ``operation``; Done brings an Answer."""
+        refused = quota.refusal(self.engine.cache, operation.op, operation.path.ino, operation.path2.ino)
+        if refused:
+            self.out.append(Failed(token, MdsError(refused, None, operation.what)))
+            return
         self._route(self.requests.add(token, operation, deadline), now)
 
     def set_attributes(self, token: int, ino: int, what: str, change: Change, deadline: float, now: float) -> None:
         """Change attributes, here or by asking; Done comes when the change counts."""
+        if quota.growth_refused(self.engine.cache, ino, change.size):
+            self.out.append(Failed(token, MdsError(errno.EDQUOT, None, what)))
+            return
         remainder = self.engine.change(ino, change, now)
         if remainder is None:
             self.out.append(Done(token, None))
@@ -93,6 +104,17 @@ class MdsClient:
             RequestOp.SETATTR, FilePath(ino), what, remainder.args, stamp=change.stamp, drop=remainder.drop
         )
         self.call(token, operation, deadline, now)
+
+    def set_xattr(self, token: int, ino: int, what: str, change: XattrChange, deadline: float, now: float) -> None:
+        """Change an extended attribute, here or by asking; Done comes when the change counts."""
+        assert self.mdsmap is not None
+        done = self.engine.change_xattr(ino, change, limit_of(self.mdsmap), now)
+        if done == 0:
+            self.out.append(Done(token, None))
+        elif done is not None:
+            self.out.append(Failed(token, MdsError(done, None, what)))
+        else:
+            self.call(token, xattr_operation(ino, what, change), deadline, now)
 
     def wait_safe(self, token: int, ino: int, deadline: float, now: float) -> None:
         """Flush what is dirty on ``ino`` (0: on all); Done comes when that and all requests before are durable."""
@@ -228,9 +250,10 @@ class MdsClient:
         assert self.mdsmap is not None
         operation, who = request.operation, self._credentials
         self._flush_directories(operation, now)
-        releases: tuple[RequestRelease, ...] = ()
-        if operation.drop:
-            releases = self.engine.request_releases(session.rank, operation.path.ino, operation.drop, now)
+        releases = self.engine.request_releases(
+            session.rank, operation.op, operation.path, operation.path2, operation.drop, now
+        )
+        self._carry_out(now)
         message = ClientRequest(
             head_version=_head_version(session.features),
             oldest_client_tid=self.requests.oldest_tid(),
@@ -333,6 +356,11 @@ class MdsClient:
         self.engine.settle(now)
         self._carry_out(now)
 
+    def session_read_only(self, session: Session, now: float) -> None:
+        self.out.append(Happened("session.forced_read_only", {"rank": session.rank}))
+        self.engine.session_read_only(session.rank, now)
+        self._carry_out(now)
+
     def barrier(self, session: Session, now: float) -> None:
         self.engine.releases.flush(session.rank)
         self._carry_out(now)
@@ -398,6 +426,8 @@ class MdsClient:
             self._carry_out(now)
             if isinstance(message, ClientCaps) and message.op in (CapOp.FLUSH_ACK, CapOp.FLUSHSNAP_ACK):
                 self._check_waits(now)
+        elif isinstance(message, ClientQuota):
+            quota.told(self.engine.cache, message)
 
     def answered(self, session: Session, header: MessageHeader, message: Any, now: float) -> None:
         match message:
@@ -414,11 +444,11 @@ class MdsClient:
             self.engine.reply(session.rank, reply, now, now)
             self._carry_out(now)
             return
-        inode, listed = self.engine.reply(session.rank, reply, request.sent_at, now)
         operation = request.operation
+        inode, listed = self.engine.reply(session.rank, reply, request.sent_at, now, listing=operation.listing)
         token = self.requests.release(request)
         if not request.unsafe and not reply.result:
-            self._applied(operation, inode, token is None, now)
+            self._applied(operation, reply, inode, token is None, now)
         if inode is not None and operation.writes:
             request.inos.add(inode.ino)
         if token is not None and reply.result < 0:
@@ -433,10 +463,15 @@ class MdsClient:
             self._check_waits(now)
         self._carry_out(now)
 
-    def _applied(self, operation: Operation, inode: Inode | None, abandoned: bool, now: float) -> None:
+    def _applied(
+        self, operation: Operation, reply: ClientReply, inode: Inode | None, abandoned: bool, now: float
+    ) -> None:
         """An operation has succeeded: see to what the reply does not tell."""
+        dentries, old = self.engine.dentries, operation.path2
         if operation.op == RequestOp.RENAME:
-            self.engine.dentries.forget(self.engine.cache.inodes.get(operation.path2.ino), operation.path2.path)
+            dentries.gone(old.ino, old.path)
+        if operation.op in NAME_OPS and not reply.is_dentry:  # the MDS may not know any more: it answers a replay so
+            dentries.forget(operation.path.ino, operation.path.path)
         if operation.file_mode is not None and inode is not None:
             self.engine.opened(inode.ino, operation.file_mode, now)
             if abandoned:

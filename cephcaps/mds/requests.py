@@ -13,17 +13,22 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from cephcaps.engine.inode import Inode
+from cephcaps.engine.listing import Listing
+from cephcaps.engine.xattrs import VIRTUAL, XattrChange
+from cephwire.capbits import Cap
 from cephwire.reply import ClientReply
 from cephwire.request import FilePath
-from cephwire.requestargs import RequestArgs
+from cephwire.requestargs import RequestArgs, SetxattrArgs, SetxattrFlag
 from cephwire.requestop import WRITE_OPS, RequestOp
 
-__all__ = ["Answer", "Operation", "Request", "Requests"]
+__all__ = ["Answer", "Operation", "Request", "Requests", "xattr_operation"]
 
 NO_PATH = FilePath()
 CREATE_OPS = frozenset((RequestOp.CREATE, RequestOp.MKNOD, RequestOp.MKDIR, RequestOp.SYMLINK))
 """Ops that make an inode. From Reef on these name its owner: an MDS that is told of none does not survive it
 (ceph: src/mds/Server.cc, ``prepare_new_inode``)."""
+NAME_OPS = CREATE_OPS | {RequestOp.LINK, RequestOp.UNLINK, RequestOp.RMDIR, RequestOp.RENAME}
+"""Ops that change the name in ``path``."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +40,7 @@ class Operation:
         stamp: the caller's wall clock, ns: when what changes has changed.
         drop: cap bits on the inode of ``path`` that the MDS would have to ask for; given back along with the request.
         file_mode: `FileMode` bits in which it opens its target; None if it opens nothing.
+        listing: which a READDIR is to go on with.
     """
 
     op: RequestOp
@@ -46,6 +52,7 @@ class Operation:
     stamp: int = 0
     drop: int = 0
     file_mode: int | None = None
+    listing: Listing | None = None
 
     @property
     def writes(self) -> bool:
@@ -54,6 +61,18 @@ class Operation:
     @property
     def creates(self) -> bool:
         return self.op in CREATE_OPS
+
+
+def xattr_operation(ino: int, what: str, change: XattrChange) -> Operation:
+    """How an extended attribute is changed by request. Those that an MDS acts upon lie under other locks."""
+    path, path2 = FilePath(ino), FilePath(0, change.name)
+    drop = 0 if change.name.startswith(VIRTUAL) else Cap.XATTR_SHARED | Cap.XATTR_EXCL
+    if change.value is None:
+        return Operation(RequestOp.RMXATTR, path, what, path2=path2, stamp=change.stamp, drop=drop)
+    flags = SetxattrFlag.CREATE * change.create | SetxattrFlag.REPLACE * change.replace
+    # Epoch 0 of the OSD map: where a layout names a pool it does not know, the MDS gets the newest map itself.
+    args = SetxattrArgs(flags, osdmap_epoch=0)
+    return Operation(RequestOp.SETXATTR, path, what, args, path2, change.value, change.stamp, drop)
 
 
 class Answer(NamedTuple):

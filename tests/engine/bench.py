@@ -19,6 +19,7 @@ from cephwire.caps import CapFlag, CapOp, ClientCaps
 from cephwire.inode import NOSNAP, DirStat, InodeStat, IssuedCap, LeaseStat
 from cephwire.lease import ClientLease, LeaseAction
 from cephwire.reply import ClientReply, ReplyTrace
+from cephwire.request import FilePath, RequestRelease
 from cephwire.requestop import RequestOp
 from tests.session import samples
 
@@ -109,6 +110,10 @@ class Bench:
     def flush(self, ino: int, *, sync: bool = False) -> int:
         """Flush one inode; gives the tid."""
         return self.engine.flush(ino, self.now, sync=sync)
+
+    def give_up(self, ino: int, drop: int, op: int = RequestOp.SETATTR) -> tuple[RequestRelease, ...]:
+        """What a request on ``ino`` gives up of it."""
+        return self.engine.request_releases(0, op, FilePath(ino), FilePath(), drop, self.now)
 
     def opened(self, ino: int, mode: int) -> None:
         self.engine.opened(ino, mode, self.now)
@@ -257,6 +262,8 @@ def stat_of(
     flags = CapFlag.AUTH if auth else 0
     number = (ino * 10 if bits else 0) if cap_id is None else cap_id
     issued = IssuedCap(bits, parse_caps(wanted), number, seq, mseq, 1, flags)
+    if mode == DIRECTORY:
+        fields.setdefault("files", 1)
     return msgspec.structs.replace(samples.inode(ino, issued, mode=mode), **fields)
 
 

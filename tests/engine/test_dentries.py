@@ -80,7 +80,7 @@ def test_a_name_learnt_under_one_shared_bit_means_nothing_under_the_next() -> No
 def test_a_shared_bit_given_up_with_a_request_ends_what_was_learnt_under_it() -> None:
     bench = entered()
 
-    bench.engine.request_releases(0, 1, Cap.FILE_SHARED, bench.now)
+    bench.give_up(1, Cap.FILE_SHARED)
     bench.push(1, SHARED)
 
     assert found(bench) is None
@@ -234,11 +234,10 @@ def test_a_name_under_the_shared_bit_outlives_a_lease() -> None:
 
 def test_a_forgotten_name_must_be_asked_for() -> None:
     bench = entered()
-    directory = bench.inode(1)
 
-    bench.engine.dentries.forget(directory, "name")
-    bench.engine.dentries.forget(directory, "other")
-    bench.engine.dentries.forget(None, "name")
+    bench.engine.dentries.forget(1, "name")
+    bench.engine.dentries.forget(1, "other")
+    bench.engine.dentries.forget(999, "name")
 
     assert found(bench) is None
 

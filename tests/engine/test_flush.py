@@ -133,16 +133,16 @@ def test_what_a_rank_other_than_the_authority_asks_back_brings_no_flush() -> Non
     assert state(bench) == ("Ax", "-")
 
 
-def test_without_an_authority_what_is_dirty_waits() -> None:
+def test_without_an_authority_a_flush_has_its_tid_and_waits_for_whoever_takes_over() -> None:
     bench = dirty(ranks=2)
     bench.push(7, "-", op=CapOp.EXPORT, seq=0)
 
-    assert bench.flush(7) == 0
+    assert bench.flush(7) == 1
     bench.advance(20.0)
     assert bench.sent() == []
-    assert state(bench) == ("Ax", "-")
+    assert state(bench) == ("-", "Ax")
+    assert bench.engine.flushing(7, 1)
     bench.push(7, "pAs", op=CapOp.IMPORT, rank=1, seq=1, mseq=1)
-    bench.advance(5.0)
 
     assert [(send.rank, send.tid, cap_string(send.message.dirty)) for send in bench.sends()] == [(1, 1, "Ax")]
 
@@ -156,7 +156,7 @@ def test_what_waits_for_an_authority_holds_up_nothing_else() -> None:
     bench.advance(5.0)
 
     assert [send.message.ino for send in bench.sends()] == [8]
-    assert list(bench.engine.cache.dirty) == [7]
+    assert list(bench.engine.cache.flushes) == [1, 2]
 
 
 @pytest.mark.parametrize(

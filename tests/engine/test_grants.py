@@ -41,7 +41,8 @@ def test_a_newer_reply_says_what_is_issued(seq: int, then: int) -> None:
 
     bench.hold(7, "pAsLsFs", seq=then)
 
-    assert bench.held(7) == ("pAsLsFs", "pAsxLsFs")
+    assert bench.held(7) == ("pAsLsFs", "pAsLsFs")
+    assert bench.said() == [update("pAsLsFs")]
     assert (bench.cap(7).seq, bench.cap(7).issue_seq) == (then, then)
 
 
@@ -209,7 +210,7 @@ def test_a_revoke_of_other_bits_takes_what_is_dirty_along() -> None:
 def test_a_revoke_that_takes_nothing_we_had_left_is_answered_all_the_same() -> None:
     bench = Bench()
     bench.hold(7, "pAsLsXsFs", seq=1)
-    bench.engine.request_releases(0, 7, Cap.AUTH_SHARED, bench.now)
+    bench.give_up(7, Cap.AUTH_SHARED)
 
     bench.revoke(7, "pLsXsFs", seq=2)
 

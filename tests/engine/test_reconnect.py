@@ -90,7 +90,7 @@ def test_the_rest_goes_once_the_rank_serves() -> None:
     bench.sent()
     assert [type(send.message) for send in reconnect(bench)] == [ClientReconnect]
 
-    bench.engine.reconnects.serving(0, bench.now)
+    bench.engine.rank_serves(0, bench.now)
 
     assert [(send.message.op, send.tid) for send in bench.sends()] == [(CapOp.FLUSH, 1)]
 
@@ -113,7 +113,7 @@ def test_who_waited_for_room_asks_the_new_rank() -> None:
     bench.sent()
     reconnect(bench)
 
-    bench.engine.reconnects.serving(0, bench.now)
+    bench.engine.rank_serves(0, bench.now)
     bench.push(7, ALL, seq=1, max_size=4 * MIB)
 
     assert any(message.body.max_size == 100 * MIB for message in bench.sent())

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
+import asyncio
 import errno
 import os
 from collections.abc import AsyncIterator, Callable
@@ -11,11 +11,13 @@ from typing import Any
 
 import pytest
 
-from cephcaps import Client, Snapshot, Stat, connect
+from cephcaps import Client, Snapshot, connect
 
 from .agreement import agrees_at_rest, mounted
 from .cluster import LiveCluster
-from .libcephfs import AT_SYMLINK_NOFOLLOW, PeerStat
+from .libcephfs import AT_SYMLINK_NOFOLLOW
+from .snapshots import context_of, same, tree
+from .waiting import until
 
 
 @pytest.fixture
@@ -30,20 +32,6 @@ async def peer(cluster: LiveCluster) -> AsyncIterator[Any]:
     """libcephfs, its calls as coroutines: our client answers meanwhile."""
     async with mounted(cluster) as libcephfs:
         yield libcephfs.aio
-
-
-@contextlib.asynccontextmanager
-async def tree(client: Client, top: str) -> AsyncIterator[None]:
-    """A directory for one test; its snapshots, and those of what is in it, are removed at the end."""
-    await client.mkdir(top)
-    yield
-    todo = [top]
-    while todo:
-        path = todo.pop()
-        for snapshot in await client.lssnap(path):
-            if not snapshot.name.startswith("_"):
-                await client.rmsnap(path, snapshot.name)
-        todo += [f"{path}/{entry.name}" async for entry in client.scandir(path) if entry.stat.is_dir]
 
 
 # The calls
@@ -137,11 +125,6 @@ async def test_what_is_in_a_snapshot_stays_as_it_was_and_libcephfs_sees_the_same
         assert same(await client.stat("/snap-in/now/.snap/.."), await peer.statx("/snap-in/now"))
         assert not await client.exists(f"{at}/new")
         assert (await client.stat("/snap-in/f")).size == 1
-
-
-def same(ours: Stat, theirs: PeerStat, *, but: str = "") -> bool:
-    names = {"ino", "mode", "uid", "gid", "nlink", "size", "atime", "mtime", "ctime", "btime"} - {but}
-    return all(getattr(ours, name) == getattr(theirs, name) for name in names)
 
 
 async def test_what_is_in_a_snapshot_is_never_cached(client: Client) -> None:
@@ -252,3 +235,175 @@ async def error_of(call: Callable[..., Any], args: list[Any]) -> int:
 async def opening(client: Client, path: str, how: str) -> None:
     async with client.open(path, how):
         pass
+
+
+# Contexts
+
+
+class Contexts:
+    """The snap contexts of a few paths, as three see them: a client that was told of every change, one that asks
+    afresh, and libcephfs, which lists what a directory is in."""
+
+    def __init__(self, cluster: LiveCluster, client: Client, peer: Any) -> None:
+        self.cluster = cluster
+        self.client = client
+        self.peer = peer
+
+    async def agree(self, *paths: str) -> dict[str, list[int]]:
+        """Wait until they say the same of ``paths``, which the client holds caps on; gives the snapids."""
+        told = ""
+
+        async def look() -> dict[str, list[int]]:
+            nonlocal told
+            async with connect(self.cluster.conf) as fresh:
+                stats = {path: await fresh.stat(path) for path in paths}
+                asked = {path: context_of(fresh, stat.ino) for path, stat in stats.items()}
+            known = {path: context_of(self.client, stat.ino) for path, stat in stats.items()}
+            listed = {path: await self._listed(path) for path, stat in stats.items() if stat.is_dir}
+            existing = await self._existing()
+            kept = {path: sorted(set(context.snaps) & existing) for path, context in known.items()}
+            told = f"we know {known}, the MDS says {asked}, libcephfs lists {listed}"
+            return kept if known == asked and listed == {path: kept[path] for path in listed} else {}
+
+        try:
+            return await until(look, "all agree", within=5.0)
+        except TimeoutError:
+            raise TimeoutError(f"no agreement on contexts: {told}") from None
+
+    async def _listed(self, path: str) -> list[int]:
+        names = await self.peer.listdir(f"{path}/.snap")
+        return sorted([(await self.peer.statx(f"{path}/.snap/{name}")).dev for name in names])
+
+    async def _existing(self) -> set[int]:
+        """What was removed may still be named in what a realm inherited."""
+        table = await self.cluster.aio.mds_admin("dump snaps")
+        return {snap["snapid"] for snap in table["snaps"]}
+
+
+@pytest.fixture
+def contexts(cluster: LiveCluster, client: Client, peer: Any) -> Contexts:
+    return Contexts(cluster, client, peer)
+
+
+async def test_snapshots_of_parents_and_children_are_in_the_contexts_of_what_lies_below(
+    client: Client, peer: Any, contexts: Contexts
+) -> None:
+    top = "/snap-nested"
+    async with tree(client, top):
+        await client.makedirs(f"{top}/a/b")
+        await client.mkdir(f"{top}/x")
+        async with client.open(f"{top}/a/b/f", "x"), client.open(f"{top}/a/g", "x"):
+            paths = top, f"{top}/a", f"{top}/a/b", f"{top}/a/b/f", f"{top}/a/g", f"{top}/x"
+            one = await client.mksnap(f"{top}/a", "one")
+            seen = await contexts.agree(*paths)
+            assert seen == dict(zip(paths, [[], [one], [one], [one], [one], []], strict=True))
+            await peer.mkdir(f"{top}/a/b/.snap/two")
+            await peer.mkdir(f"{top}/.snap/three")
+            seen = await contexts.agree(*paths)
+            [three] = seen[top]
+            two = next(snap for snap in seen[f"{top}/a/b"] if snap not in (one, three))
+            below = [one, two, three]
+            assert seen == dict(zip(paths, [[three], [one, three], below, below, [one, three], [three]], strict=True))
+            await peer.rmdir(f"{top}/a/.snap/one")
+            await client.rmsnap(top, "three")
+            seen = await contexts.agree(*paths)
+            assert seen == dict(zip(paths, [[], [], [two], [two], [], []], strict=True))
+
+
+async def test_what_moves_to_another_realm_keeps_its_snapshots_and_gets_those_taken_there_from_then_on(
+    client: Client, peer: Any, contexts: Contexts
+) -> None:
+    top = "/snap-move"
+    async with tree(client, top):
+        await client.makedirs(f"{top}/a/d")
+        await client.mkdir(f"{top}/x")
+        async with client.open(f"{top}/a/f", "x"), client.open(f"{top}/a/d/g", "x"), client.open(f"{top}/a/h", "x"):
+            one = await client.mksnap(f"{top}/a", "one")
+            await client.mksnap(f"{top}/x", "before")
+            await client.rename(f"{top}/a/f", f"{top}/x/f")
+            await client.sync()  # the MDS tells once it is durable
+            await peer.rename(f"{top}/a/d", f"{top}/x/d")
+            await peer.sync_fs()
+            for path in ("x/f", "x/d", "x/d/g"):
+                await client.stat(f"{top}/{path}")
+            after = await client.mksnap(f"{top}/x", "after")
+            late = await client.mksnap(f"{top}/a", "late")
+            seen = await contexts.agree(f"{top}/x/f", f"{top}/x/d/g", f"{top}/a/h", f"{top}/a", f"{top}/x/d")
+            assert seen[f"{top}/x/f"] == seen[f"{top}/x/d/g"] == seen[f"{top}/x/d"] == [one, after]
+            assert seen[f"{top}/a/h"] == seen[f"{top}/a"] == [one, late]
+
+
+async def test_a_realm_that_moves_takes_its_snapshots_and_those_of_before_along(
+    client: Client, peer: Any, contexts: Contexts
+) -> None:
+    top = "/snap-whole"
+    async with tree(client, top):
+        await client.makedirs(f"{top}/a/d/e")
+        await client.mkdir(f"{top}/x")
+        async with client.open(f"{top}/a/d/f", "x"):
+            one = await client.mksnap(f"{top}/a", "one")
+            two = await client.mksnap(f"{top}/a/d", "two")
+            await client.mksnap(f"{top}/x", "before")
+            await client.rename(f"{top}/a/d", f"{top}/x/d")
+            await client.sync()
+            # The MDS pushes nothing when a realm moves as a whole: the next answer about it tells.
+            client.release(f"{top}/x/d/e")
+            await client.stat(f"{top}/x/d/e")
+            seen = await contexts.agree(f"{top}/x/d", f"{top}/x/d/f")
+            assert seen == {f"{top}/x/d": [one, two], f"{top}/x/d/f": [one, two]}
+            three = await client.mksnap(f"{top}/x", "three")
+            seen = await contexts.agree(f"{top}/x/d", f"{top}/x/d/f")
+            assert seen == {f"{top}/x/d": [one, two, three], f"{top}/x/d/f": [one, two, three]}
+
+
+async def test_a_file_with_two_names_is_in_every_snapshot_taken_since(client: Client, contexts: Contexts) -> None:
+    top = "/snap-link"
+    async with tree(client, top):
+        await client.mkdir(f"{top}/a")
+        await client.mkdir(f"{top}/x")
+        await client.mkdir(f"{top}/y")
+        async with client.open(f"{top}/a/f", "x"):
+            one = await client.mksnap(f"{top}/a", "one")
+            await client.mksnap(f"{top}/x", "before")
+            await client.link(f"{top}/a/f", f"{top}/x/f")
+            await client.sync()
+            taken = [await client.mksnap(f"{top}/{name}", "after") for name in ("a", "x", "y")]
+            seen = await contexts.agree(f"{top}/x/f")
+            assert seen == {f"{top}/x/f": [one, *taken]}
+
+
+async def test_contexts_agree_where_two_ranks_share_the_tree(new_cluster: Callable[..., LiveCluster]) -> None:
+    cluster = await asyncio.to_thread(new_cluster, mds=2)
+    await cluster.aio.ceph("fs", "set", cluster.fs_name, "max_mds", 2)
+    await cluster.aio.wait_for_active(1)
+    async with mounted(cluster) as libcephfs, connect(cluster.conf) as client:
+        peer = libcephfs.aio
+        contexts = Contexts(cluster, client, peer)
+        await client.makedirs("/a/there/sub")
+        await client.makedirs("/a/here")
+        await peer.setxattr("/a/there", "ceph.dir.pin", b"1")
+        await until(lambda: there(cluster, client), "the pin holds", within=20.0)
+        async with client.open("/a/there/sub/f", "x") as far, client.open("/a/here/g", "x") as near:
+            paths = "/a", "/a/there", "/a/there/sub", "/a/there/sub/f", "/a/here", "/a/here/g"
+            assert client.inode_caps(far.ino).auth_rank == 1
+            assert client.inode_caps(near.ino).auth_rank == 0
+            await peer.mkdir("/a/.snap/one")
+            await client.mksnap("/a/there/sub", "two")
+            await far.setattr(size=10)
+            await near.setattr(size=20)
+            await peer.mkdir("/a/.snap/three")
+            seen = await contexts.agree(*paths)
+            assert [len(seen[path]) for path in paths] == [2, 2, 3, 3, 2, 2]
+            assert (await peer.statx("/a/.snap/three/there/sub/f")).size == 10
+            assert (await peer.statx("/a/.snap/three/here/g")).size == 20
+            await client.rename("/a/there/sub/f", "/a/here/f")  # from rank 1 to rank 0
+            await client.sync()
+            await client.stat("/a/here/f")
+            await client.mksnap("/a/here", "four")
+            seen = await contexts.agree("/a/here/f", "/a/here/g", "/a/there/sub")
+            assert [len(seen[path]) for path in seen] == [4, 3, 3]
+
+
+async def there(cluster: LiveCluster, client: Client) -> bool:
+    ino = (await client.stat("/a/there")).ino
+    return bool(await cluster.aio.dump_inode(ino, rank=1))
