@@ -237,10 +237,7 @@ class State(NamedTuple):
     size: int
     mode: int
     mtime: int
-
-    @classmethod
-    def of(cls, stat: PeerStat) -> State:
-        return cls(stat.size, stat.mode & 0o777, stat.mtime)
+    xattr: bytes
 
 
 class History:
@@ -253,13 +250,18 @@ class History:
     def __init__(self, it: Watcher, seed: int) -> None:
         self.it = it
         self.rng = random.Random(seed)
-        self.now = State(0, 0o644, LATER)
+        self.now = State(0, 0o644, LATER, b"")
         self.states: dict[str, list[State]] = {}
+
+    async def begin(self) -> None:
+        await self.it.file.setattr(mtime=self.now.mtime)
+        await self.it.client.setxattr(self.it.file._path, "user.a", self.now.xattr)
 
     async def change(self, *kinds: str) -> None:
         match self.rng.choice(kinds):
             case "grow":
-                self.now = State(self.now.size + self.rng.randint(1, 1000), self.now.mode, self.now.mtime + 1)
+                size = self.now.size + self.rng.randint(1, 1000)
+                self.now = self.now._replace(size=size, mtime=self.now.mtime + 1)
                 async with self.it.file.cap_refs("Fw", endoff=self.now.size) as refs:
                     refs.wrote(self.now.size, mtime=self.now.mtime)
             case "mode":
@@ -268,6 +270,9 @@ class History:
             case "time":
                 self.now = self.now._replace(mtime=self.now.mtime + 7)
                 await self.it.file.setattr(mtime=self.now.mtime)
+            case "xattr":
+                self.now = self.now._replace(xattr=self.rng.randbytes(self.rng.randint(0, 100)))
+                await self.it.client.setxattr(self.it.file._path, "user.a", self.now.xattr)
             case "cut":
                 self.now = self.now._replace(size=self.now.size // 2, mtime=self.now.mtime + 7)
                 await self.it.file.setattr(size=self.now.size)
@@ -278,9 +283,9 @@ class History:
         kinds = ("change", "change", "change", "look", "flush", "ours", "theirs", "both", "remove")
         match self.rng.choice(kinds) if len(self.states) < MOST_KEPT else "remove":
             case "change":
-                await self.change("grow", "grow", "mode", "time", "cut")
+                await self.change("grow", "grow", "mode", "time", "xattr", "cut")
             case "look":
-                assert State.of(await peer.statx(self.it.file._path)) == self.now
+                assert await self.seen(self.it.file._path) == self.now
             case "flush":
                 await client.sync()
             case "ours":
@@ -293,7 +298,7 @@ class History:
                 taken = asyncio.create_task(self.it.snapshot(name))
                 seen = [self.now]
                 while not taken.done():
-                    await self.change("grow", "mode", "time")
+                    await self.change("grow", "mode", "time", "xattr")
                     seen.append(self.now)
                     await asyncio.sleep(self.rng.random() * 0.01)
                 await taken
@@ -305,7 +310,12 @@ class History:
                 await peer.rmdir(f"{top}/.snap/{gone}")
 
     async def check(self, name: str) -> None:
-        assert State.of(await self.it.seen(name)) in self.states[name], name
+        assert await self.seen(f"{self.it.top}/.snap/{name}/{self.it.name}") in self.states[name], name
+
+    async def seen(self, path: str) -> State:
+        """What libcephfs sees there."""
+        stat: PeerStat = await self.it.peer.statx(path)
+        return State(stat.size, stat.mode & 0o777, stat.mtime, await self.it.peer.getxattr(path, "user.a"))
 
 
 @pytest.mark.parametrize(
@@ -316,7 +326,7 @@ async def test_every_snapshot_of_a_history_shows_the_state_of_its_time(
 ) -> None:
     async with watched(client, peer, f"/snap-history-{seed}", monkeypatch) as it:
         history = History(it, seed)
-        await it.file.setattr(mtime=LATER)
+        await history.begin()
         for number in range(steps):
             await history.step(str(number))
         for name in history.states:

@@ -208,9 +208,11 @@ async def test_virtual_attributes_read_as_libcephfs_reads_them(
             "ceph.dir.pin.random": b"0.01",
         }.items():
             await client.setxattr("/virtual", name, value)
+        await client.sync()  # else the MDS makes others wait until it journals all that, in up to 5 s
         await peer.aio.write_file("/virtual/file", b"hello")
         await client.symlink("file", "/virtual/link")
         async with client.open("/virtual/laid", "x"):
+            await client.sync()
             await client.setxattr("/virtual/laid", "ceph.file.layout", b"stripe_unit=65536 object_size=131072")
         if cluster.release.name == "tentacle":
             await client.mkdir("/virtual/sub/folded")
