@@ -25,6 +25,7 @@ from cephcaps.mds.session import Session
 from cephcaps.messenger.connection import Instance
 from cephcaps.monitor.client import MonTimers
 from cephcaps.namespace import DEFAULT, Namespace, Path
+from cephcaps.shell.recording import Recorder
 from cephcaps.shell.supervisor import Supervisor
 from cephcaps.version import VERSION
 from cephcaps.view import Events, InodeCaps, Metrics
@@ -55,6 +56,7 @@ def connect(
     uid: int | None = None,
     gid: int | None = None,
     groups: tuple[int, ...] = (),
+    record: str | os.PathLike[str] | None = None,
     timeout: float | None = CONNECT_TIMEOUT,
     request_timeout: float | None = REQUEST_TIMEOUT,
 ) -> Client:
@@ -70,6 +72,9 @@ def connect(
         root: directory to mount; paths begin there. "/" unless ceph.conf's client_mountpoint says otherwise.
         options: further ceph.conf options.
         uid, gid, groups: whose requests these are; this process's own if not said.
+        record: path of a pcapng file to write every message to, in clear and without keys or tickets; what it held is
+            overwritten. Should it become impossible to write, RecordingEnded is all that happens. One path is for one
+            client, and for one process.
         timeout: seconds until the file system's root must be reached; None waits for ever.
         request_timeout: seconds for each call that says nothing else.
     """
@@ -88,6 +93,7 @@ def connect(
         uid=os.getuid() if uid is None else uid,
         gid=os.getgid() if gid is None else gid,
         groups=groups,
+        record=record,
         connect_timeout=timeout,
         request_timeout=request_timeout,
     )
@@ -104,12 +110,14 @@ class Client(Namespace):
         uid: int,
         gid: int,
         groups: tuple[int, ...],
+        record: str | os.PathLike[str] | None,
         connect_timeout: float | None,
         request_timeout: float | None,
     ) -> None:
         self._settings = settings
         self._root = root
         self._whose = (uid, gid, groups)
+        self._record = record
         self._connect_timeout = connect_timeout
         self._request_timeout = request_timeout
         self._supervisor: Supervisor | None = None
@@ -122,7 +130,7 @@ class Client(Namespace):
         """Reach the file system's root directory.
 
         Raises:
-            ConfigError: ceph.conf, keyring or an argument cannot be used.
+            ConfigError: ceph.conf, keyring, the recording or an argument cannot be used.
             AuthError: the cluster does not know the key or its owner, or does not let it mount ``root``.
             ConnectionFailed: no monitor could be reached.
             MdsError: no such file system (ENOENT), no such ``root``.
@@ -131,12 +139,18 @@ class Client(Namespace):
         if self._supervisor is not None:
             raise RuntimeError("a client is entered once: call connect() for another")
         self.config = load_config(**self._settings)
+        recorder = self._recorder()
         try:
             async with asyncio.timeout(self._connect_timeout):
                 monitors = await resolve(self.config.mons)
-        except TimeoutError:
-            raise ConnectionFailed("the monitors' names did not resolve in time; check mon_host and DNS") from None
-        self._supervisor = Supervisor(self._core(self.config, monitors))
+            core = self._core(self.config, monitors)
+        except BaseException as error:
+            if recorder is not None:
+                recorder.close()
+            if isinstance(error, TimeoutError):
+                raise ConnectionFailed("the monitors' names did not resolve in time; check mon_host and DNS") from None
+            raise
+        self._supervisor = Supervisor(core, recorder)
         await self._supervisor.start(f"cephcaps {self.config.name}")
         try:
             answer: Answer = await self._supervisor.call(Mount(), self._connect_timeout)
@@ -152,6 +166,13 @@ class Client(Namespace):
         self, kind: type[BaseException] | None, error: BaseException | None, trace: types.TracebackType | None
     ) -> None:
         await self._running.close(CLOSE_TIMEOUT)
+
+    def _recorder(self) -> Recorder | None:
+        if self._record is None:
+            return None
+        from cephcaps.trace import record  # few record, and its import takes a while
+
+        return record.Recorder(self._record)
 
     def _core(self, config: ClientConfig, monitors: tuple[EntityAddr, ...]) -> Core:
         key = None
