@@ -10,7 +10,8 @@ LIVE := -m "live and not soak" tests/live
 # What runs on both releases by itself, or on none.
 ONCE := --ignore=tests/live/test_idle.py --ignore=tests/live/test_conf_oracle.py
 TENTACLE_ROOT := $(or $(CEPHCAPS_TENTACLE),/var/cache/cephcaps/tentacle)
-CEPH_PACKAGES := ceph-mon ceph-osd ceph-mds ceph-common ceph-fuse fuse3 python3-cephfs debootstrap xz-utils
+CEPH_PACKAGES := ceph-mon ceph-osd ceph-mds ceph-common ceph-fuse fuse3 python3-cephfs python3-rados tshark \
+	debootstrap xz-utils
 
 # Only root can install daemons or enter a chroot; anyone else runs what is there already.
 ROOT := $(filter 0,$(shell id -u))
@@ -58,7 +59,7 @@ fmt: setup  ## Format, and fix what the linter can
 	$(PYTHON) -m ruff check --fix
 	$(PYTHON) -m ruff format
 
-ceph:  ## Install the Debian packages that a real cluster needs, where missing (root)
+ceph:  ## Install the Debian packages that a real cluster and the tests' oracles need, where missing (root)
 	@missing=$$(for p in $(CEPH_PACKAGES); do dpkg-query -W -f '$${db:Status-Status}' $$p 2>/dev/null | grep -qx installed || echo $$p; done); \
 	[ -z "$$missing" ] || $(call apt,$$missing)
 

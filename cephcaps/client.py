@@ -28,6 +28,7 @@ from cephcaps.messenger.connection import Instance
 from cephcaps.monitor.client import MonTimers
 from cephcaps.paths import DEFAULT, Path
 from cephcaps.shell.data import DataHandler
+from cephcaps.shell.recording import Recorder
 from cephcaps.shell.supervisor import Supervisor
 from cephcaps.snapshots import Snapshots
 from cephcaps.version import VERSION
@@ -64,6 +65,7 @@ def connect(
     uid: int | None = None,
     gid: int | None = None,
     groups: tuple[int, ...] = (),
+    record: str | os.PathLike[str] | None = None,
     timeout: float | None = CONNECT_TIMEOUT,
     request_timeout: float | None = REQUEST_TIMEOUT,
 ) -> Client:
@@ -80,6 +82,9 @@ def connect(
         options: further ceph.conf options.
         data: who keeps file data in memory; without one none outlives the block that read or wrote it.
         uid, gid, groups: whose requests these are; this process's own if not said.
+        record: path of a pcapng file to write every message to, in clear and without keys or tickets; what it held is
+            overwritten. Should it become impossible to write, RecordingEnded is all that happens. One path is for one
+            client, and for one process.
         timeout: seconds until the file system's root must be reached; None waits for ever.
         request_timeout: seconds for each call that says nothing else.
     """
@@ -99,6 +104,7 @@ def connect(
         uid=os.getuid() if uid is None else uid,
         gid=os.getgid() if gid is None else gid,
         groups=groups,
+        record=record,
         connect_timeout=timeout,
         request_timeout=request_timeout,
     )
@@ -116,6 +122,7 @@ class Client(Snapshots, Xattrs):
         uid: int,
         gid: int,
         groups: tuple[int, ...],
+        record: str | os.PathLike[str] | None,
         connect_timeout: float | None,
         request_timeout: float | None,
     ) -> None:
@@ -123,6 +130,7 @@ class Client(Snapshots, Xattrs):
         self._root = root
         self._data = data
         self._whose = (uid, gid, groups)
+        self._record = record
         self._connect_timeout = connect_timeout
         self._request_timeout = request_timeout
         self._supervisor: Supervisor | None = None
@@ -135,7 +143,7 @@ class Client(Snapshots, Xattrs):
         """Reach the file system's root directory.
 
         Raises:
-            ConfigError: ceph.conf, keyring or an argument cannot be used.
+            ConfigError: ceph.conf, keyring, the recording or an argument cannot be used.
             AuthError: the cluster does not know the key or its owner, or does not let it mount ``root``.
             ConnectionFailed: no monitor could be reached.
             MdsError: no such file system (ENOENT), no such ``root``.
@@ -145,12 +153,18 @@ class Client(Snapshots, Xattrs):
             raise RuntimeError("a client is entered once: call connect() for another")
         self.config = load_config(**self._settings)
         self._snapdir = self.config.snapdir
+        recorder = self._recorder()
         try:
             async with asyncio.timeout(self._connect_timeout):
                 monitors = await resolve(self.config.mons)
-        except TimeoutError:
-            raise ConnectionFailed("the monitors' names did not resolve in time; check mon_host and DNS") from None
-        self._supervisor = Supervisor(self._core(self.config, monitors), self._data)
+            core = self._core(self.config, monitors)
+        except BaseException as error:
+            if recorder is not None:
+                recorder.close()
+            if isinstance(error, TimeoutError):
+                raise ConnectionFailed("the monitors' names did not resolve in time; check mon_host and DNS") from None
+            raise
+        self._supervisor = Supervisor(core, self._data, recorder)
         await self._supervisor.start(f"cephcaps {self.config.name}")
         try:
             answer: Answer = await self._supervisor.call(Mount(), self._connect_timeout)
@@ -178,6 +192,13 @@ class Client(Snapshots, Xattrs):
             for name in names:
                 found = await self._ask(Operation(RequestOp.LOOKUP, FilePath(ino, name), name, GetattrArgs(0)), until)
                 ino = found.inode.ino if found.inode is not None else 0
+
+    def _recorder(self) -> Recorder | None:
+        if self._record is None:
+            return None
+        from cephcaps.trace import record  # few record, and its import takes a while
+
+        return record.Recorder(self._record)
 
     def _core(self, config: ClientConfig, monitors: tuple[EntityAddr, ...]) -> Core:
         key = None

@@ -1,4 +1,4 @@
-"""What happens to caps, sessions and maps, as it happens: frozen structs with a stable JSON form."""
+"""What happens to caps, sessions, maps and the recording, as it happens: frozen structs with a stable JSON form."""
 
 from __future__ import annotations
 
@@ -22,6 +22,7 @@ __all__ = [
     "Event",
     "EventsDropped",
     "MdsMapChanged",
+    "RecordingEnded",
     "SessionChanged",
     "to_json",
 ]
@@ -93,13 +94,20 @@ class MdsMapChanged(msgspec.Struct, frozen=True, kw_only=True, tag=True, tag_fie
     epoch: int
 
 
+class RecordingEnded(msgspec.Struct, frozen=True, kw_only=True, tag=True, tag_field="event"):
+    """The recording could not be written any more. Up to there the file is whole; the client goes on without it."""
+
+    path: str
+    reason: str
+
+
 class EventsDropped(msgspec.Struct, frozen=True, kw_only=True, tag=True, tag_field="event"):
     """The reader was too slow: ``count`` events before this point are gone."""
 
     count: int
 
 
-Event: TypeAlias = CapEvent | SessionChanged | MdsMapChanged | EventsDropped
+Event: TypeAlias = CapEvent | SessionChanged | MdsMapChanged | RecordingEnded | EventsDropped
 
 
 def to_json(event: Event) -> bytes:

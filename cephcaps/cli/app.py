@@ -8,6 +8,7 @@ from collections.abc import Sequence
 
 import click
 
+from cephcaps.cli.decode import decode
 from cephcaps.cli.explain import explain
 from cephcaps.cli.failures import complain, exit_code
 from cephcaps.cli.files import ls, stat
@@ -34,7 +35,7 @@ def cephcaps() -> None:
     """
 
 
-for _command in (explain, hold, ls, ping, stat, status):
+for _command in (decode, explain, hold, ls, ping, stat, status):
     cephcaps.add_command(_command)
 
 

@@ -59,15 +59,16 @@ class Settings:
         self.given["options"] = self._options
 
     def connect(self) -> Client:
-        """A client to be entered; from now on the library's log goes to stderr, if it was asked for."""
+        """A client to be entered; from now on the library's log goes to stderr, as far as it was asked for."""
         from cephcaps.client import connect
 
-        if self._verbosity:
+        if self._verbosity or "record" in self.given:
             handler = logging.StreamHandler()
             handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
             library = logging.getLogger("cephcaps")
             library.addHandler(handler)
-            library.setLevel(logging.INFO if self._verbosity == 1 else logging.DEBUG)
+            # Without -v, what ends the recording is told all the same.
+            library.setLevel((logging.WARNING, logging.INFO, logging.DEBUG)[min(self._verbosity, 2)])
         return connect(**self.given)
 
 
@@ -111,6 +112,7 @@ def global_options(*, hidden: bool = True) -> Callable[[C], C]:
         option("ms_mode", "--ms-mode", metavar="MODE", help="secure, crc, prefer-secure or prefer-crc."),
         option("timeout", "--connect-timeout", type=seconds, metavar="S", help="Until the file system is reached."),
         option("request_timeout", "--timeout", type=seconds, metavar="S", help="For each request after that."),
+        option("record", "--record", metavar="OUT.pcapng", help="Write every message to a capture file."),
         option("format", "-f", "--format", type=click.Choice(FORMATS), help="How results look."),
         option("verbose", "-v", "--verbose", count=True, default=None, help="Log to stderr; -vv for more."),
     )

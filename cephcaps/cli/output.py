@@ -11,13 +11,28 @@ from typing import Any
 
 import click
 
-__all__ = ["as_bytes", "emit", "emit_json", "escaped", "iso_time", "name_facts", "on_terminal", "shown_name"]
+__all__ = [
+    "as_bytes",
+    "emit",
+    "emit_bytes",
+    "emit_json",
+    "escaped",
+    "iso_time",
+    "name_facts",
+    "on_terminal",
+    "shown_name",
+]
 
 NSEC = 1_000_000_000
 
 
 def emit(text: str) -> None:
-    """Write ``text``, names in it as the bytes they are.
+    """Write ``text``, names in it as the bytes they are; raises what `emit_bytes` does."""
+    emit_bytes(as_bytes(text))
+
+
+def emit_bytes(raw: bytes | bytearray) -> None:
+    """Write ``raw``.
 
     Raises:
         OSError: stdout takes nothing; "stdout" is its filename.
@@ -27,7 +42,7 @@ def emit(text: str) -> None:
         raise OSError(errno.EBADF, os.strerror(errno.EBADF), "stdout")
     try:
         sys.stdout.flush()
-        sys.stdout.buffer.write(as_bytes(text))
+        sys.stdout.buffer.write(raw)
         sys.stdout.buffer.flush()
     except BrokenPipeError:
         _discard_rest()

@@ -54,7 +54,7 @@ from cephwire.frames import (
 )
 from cephwire.messages import BY_CLASS, BY_NUMBER
 
-__all__ = ["Connection", "Instance", "Owner", "Phase"]
+__all__ = ["Connection", "Instance", "Owner", "Phase", "Tap"]
 
 BANNER_HEADER_SIZE = len(BANNER_PREFIX) + 2
 BANNER_LIMIT = 4096
@@ -104,6 +104,12 @@ class Owner(Protocol):
         """A message, in order."""
 
 
+class Tap(Protocol):
+    """Is shown every message, after it is written and before it is read, duplicates included. Must not raise."""
+
+    def __call__(self, sent: bool, header: MessageHeader, front: bytes, middle: bytes, data: bytes) -> None: ...
+
+
 class Connection:
     """The state machine of one connection; a new one is made for every attempt.
 
@@ -117,6 +123,8 @@ class Connection:
         phase: what it waits for.
         in_seq, out_seq: last message received and sent.
         con_mode, peer_features, lossy: as negotiated.
+        peer_num: the peer's number, such as a rank; -1 while unknown.
+        tap: looks on, if there is one.
         last_heard: when bytes last came.
         keepalive_acked: the stamp last echoed.
         leftover: stretches of received bytes that no schema explained.
@@ -144,6 +152,9 @@ class Connection:
         self.con_mode = ConMode.CRC
         self.lossy = not cookie
         self.peer_features = 0
+        self.peer_num = -1
+        self.tap: Tap | None = None
+        self.cookie = cookie
         self.last_heard = 0.0
         self.keepalive_acked = 0
         self.leftover: list[Leftover] = []
@@ -153,7 +164,6 @@ class Connection:
         self._instance = instance
         self._authenticator = authenticator
         self._con_modes = con_modes
-        self._cookie = cookie
         self._banner_size = -1
         self._acked = 0
         self._reader = FrameReader()
@@ -209,6 +219,8 @@ class Connection:
             compat_version=kind.compat,
         )
         self.out.append(self._writer.frame(Tag.MESSAGE, (headers.encode(header), front, middle, data)))
+        if self.tap is not None:
+            self.tap(True, header, front, middle, data)
 
     def keepalive(self, stamp: int) -> None:
         """Ask for a sign of life; ``stamp`` (ns) comes back as `keepalive_acked`."""
@@ -331,7 +343,7 @@ class Connection:
                 supported_features=CLIENT_FEATURES,
                 required_features=REQUIRED_FEATURES,
                 flags=IDENT_LOSSY if self.lossy else 0,
-                cookie=self._cookie,
+                cookie=self.cookie,
             )
         )
         self.phase = Phase.IDENT
@@ -342,12 +354,16 @@ class Connection:
         if missing := frame.required_features & ~CLIENT_FEATURES:
             raise ConnectionFailed(f"{self.who} requires features we lack: bits {_bits(missing)}")
         self.peer_features = frame.supported_features & CLIENT_FEATURES
+        self.peer_num = frame.gid
         self.lossy = bool(frame.flags & IDENT_LOSSY)
         self.phase = Phase.READY
         self.owner.connection_ready(self, now)
 
     def _message(self, segments: tuple[bytes, ...], now: float) -> None:
         header = headers.decode(segments[0])
+        front, middle, data = (*segments[1:], b"", b"", b"")[:3]
+        if self.tap is not None:
+            self.tap(False, header, front, middle, data)
         if header.seq <= self.in_seq:
             return  # sent again after a reconnect, had already
         self.in_seq = header.seq
@@ -355,7 +371,6 @@ class Connection:
         if kind is None:
             self.unknown[header.type] += 1
             return
-        front, middle, data = (*segments[1:], b"", b"", b"")[:3]
         message = kind.decode(
             front, middle, data, version=header.version, compat=header.compat_version, leftover=self.leftover
         )

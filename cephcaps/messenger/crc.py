@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
-from google_crc32c import extend
+from collections.abc import Callable
 
-__all__ = ["crc32c"]
+from google_crc32c import extend, value
+
+__all__ = ["MASK", "crc32c", "standard_crc32c"]
 
 MASK = 0xFFFFFFFF
+
+standard_crc32c: Callable[[bytes], int] = value
+"""CRC-32C as everyone else has it: inverted, it is ``crc32c(0xffffffff, ...)``, and it takes half the time."""
 
 
 def crc32c(seed: int, data: bytes | bytearray | memoryview) -> int:
@@ -18,6 +23,5 @@ def crc32c(seed: int, data: bytes | bytearray | memoryview) -> int:
     Source: ceph: src/include/crc32c.h, ``ceph_crc32c``.
     """
     # The C extension takes bytes only; for bytes the test is a tenth of a microsecond cheaper than ``bytes()``.
-    whole = data if isinstance(data, bytes) else bytes(data)
-    crc: int = extend(seed ^ MASK, whole)
+    crc: int = extend(seed ^ MASK, data if type(data) is bytes else bytes(data))
     return crc ^ MASK

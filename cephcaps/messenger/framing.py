@@ -6,28 +6,37 @@ spoken.
 
 from __future__ import annotations
 
+import re
 import struct
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from cephcaps.messenger.crc import crc32c
+from cephcaps.messenger.crc import MASK, crc32c, standard_crc32c
 from cephcaps.messenger.secure import TAG_SIZE, SecureStream
-from cephwire.codec import Codec
 from cephwire.errors import MalformedMessage
-from cephwire.frames import FRAME_COMPRESSED, LATE_STATUS_MASK, MAX_SEGMENTS, PREAMBLE, LateStatus, Preamble, Tag
+from cephwire.frames import FRAME_COMPRESSED, LATE_STATUS_MASK, MAX_SEGMENTS, LateStatus, Tag
 
-__all__ = ["Frame", "FrameReader", "FrameWriter"]
+__all__ = ["MAX_FRAME", "PREAMBLE_SIZE", "CompressedFrame", "Frame", "FrameReader", "FrameWriter", "find_preamble"]
 
+PREAMBLE_LAYOUT = struct.Struct("<BBIHIHIHIHBB")
+"""`cephwire.frames.PREAMBLE` up to its crc."""
 PREAMBLE_SIZE = 32
+unpack_preamble = struct.Struct("<BBIHIHIHIHBxI").unpack_from
 EPILOGUE_CRC = struct.Struct("<BIII")
+EPILOGUE_CRC_SIZE = EPILOGUE_CRC.size
+unpack_epilogue = EPILOGUE_CRC.unpack_from
 EPILOGUE_SECURE_SIZE = 16
 CRC = struct.Struct("<I")
-PREAMBLE_LAYOUT = struct.Struct("<BBIHIHIHIHBB")
+CRC_SIZE = CRC.size
+unpack_crc = CRC.unpack_from
 INLINE_SIZE = 48
 """Bytes of the first segment that are sealed together with the preamble."""
+SEALED_PREAMBLE_SIZE = PREAMBLE_SIZE + INLINE_SIZE + TAG_SIZE
 BLOCK = 16
 """Secure mode pads every segment to whole cipher blocks."""
-SEGMENT_CRC_SEED = 0xFFFFFFFF
+COMPLETE = int(LateStatus.COMPLETE)
+make = tuple.__new__
+"""A NamedTuple in half the time that its class takes."""
 ALIGNMENT = (8, 8, 8, 4096)
 
 MAX_HANDSHAKE_FRAME = 64 * 1024
@@ -35,7 +44,12 @@ MAX_HANDSHAKE_FRAME = 64 * 1024
 MAX_FRAME = 256 * 1024 * 1024
 """Bytes of any frame; an MDS sends at most a directory's listing or an OSD map in one (a few MiB)."""
 
-preambles: Codec[Preamble] = Codec(PREAMBLE)
+# Lengths up to MAX_FRAME. Linux leaves alignments with the segments that it cut off (net/ceph/messenger_v2.c).
+USED, UNUSED = rb"(?:.{3}[\x00-\x10]..)", rb"(?:\x00{4}..)"
+SEGMENTS = b"|".join(
+    b"\\x%02x%b{%d}%b{%d}" % (count, USED, count, UNUSED, MAX_SEGMENTS - count) for count in range(1, MAX_SEGMENTS + 1)
+)
+PREAMBLE_LIKE = re.compile(b"[\\x01-\\x%02x](?:%b)[\\x00\\x01]\\x00.{4}" % (max(Tag), SEGMENTS), re.DOTALL)
 
 
 class Frame(NamedTuple):
@@ -45,146 +59,244 @@ class Frame(NamedTuple):
     segments: tuple[bytes, ...]
 
 
+class CompressedFrame(MalformedMessage):
+    """A frame is compressed, which was not agreed on. It is left out; what follows can be read."""
+
+
 class FrameReader:
     """Takes bytes as they come and gives frames.
 
     Attributes:
         transcript: every byte read so far, while the handshake needs it for its signature; then None.
         limit: largest frame accepted, bytes.
+        skipped: bytes passed over: frames that were no good, and what `missed` and `resume` leave out.
     """
 
     def __init__(self) -> None:
         self.transcript: bytearray | None = bytearray()
         self.limit = MAX_HANDSHAKE_FRAME
+        self.skipped = 0
         self._secure: SecureStream | None = None
-        self._buffer = bytearray()
+        self._buffer = b""  # frames are cut out of what was fed as it is
         self._at = 0
-        self._preamble: Preamble | None = None
-        self._first = b""  # of a secure frame: the part of segment 0 sealed with the preamble
+        self._later = bytearray()  # fed since, while the frame begun in `_buffer` was not all there
+        self._need = PREAMBLE_SIZE  # bytes from `_at` on without which nothing can be done
+        self._opened: tuple[int, int, tuple[int, ...], bytes] | None = None  # a secure frame's preamble and beginning
+        self._pass_over = 0  # bytes to come of a frame that is given up
 
     def encrypt(self, stream: SecureStream) -> None:
         """What follows is sealed."""
         self._secure = stream
+        self._need = SEALED_PREAMBLE_SIZE
 
     def feed(self, data: bytes) -> None:
-        self._buffer += data
+        if self._pass_over:
+            passed = min(self._pass_over, len(data))
+            self._pass_over -= passed
+            self.skipped += passed
+            data = data[passed:]
+        if self._at == len(self._buffer) and not self._later:
+            self._buffer, self._at = bytes(data), 0
+        else:
+            self._later += data
 
     def take(self, size: int) -> bytes | None:
         """The next ``size`` bytes, or None while they are not all here."""
-        stop = self._at + size
-        if len(self._buffer) < stop:
-            if self._at:
-                del self._buffer[: self._at]
-                self._at = 0
-            return None
-        taken = bytes(self._buffer[self._at : stop])
-        self._at = stop
-        if self.transcript is not None:
-            self.transcript += taken
-        return taken
+        return self._take(size) if self._has(size) else None
 
     def next(self) -> Frame | None:
         """The next frame, or None while it is not all here.
 
         Raises:
-            MalformedMessage: the bytes are no frame, damaged, or longer than `limit`; nothing after them can be read.
+            MalformedMessage: the bytes are no frame, damaged, or longer than `limit`. A frame that begins well has then
+                been passed over, and what follows it may be read in crc mode; else only `resume` finds more.
         """
-        while True:
-            if self._preamble is None and not self._read_preamble():
-                return None
-            assert self._preamble is not None
-            body = self.take(_body_size(self._preamble, self._secure is not None))
-            if body is None:
-                return None
-            preamble, self._preamble = self._preamble, None
-            segments = self._open(preamble, body) if self._secure else _checked(preamble, body)
-            if segments is not None:
-                return Frame(preamble.tag, segments)
+        while len(self._buffer) - self._at >= self._need or (self._later and self._has(self._need)):
+            begin = self._at
+            try:
+                frame = self._next_checked() if self._secure is None else self._next_sealed(self._secure)
+            except MalformedMessage:
+                self.skipped += self._at - begin
+                raise
+            if frame is not None:
+                return frame
+        return None
 
-    def _read_preamble(self) -> bool:
-        block = self.take(PREAMBLE_SIZE if self._secure is None else PREAMBLE_SIZE + INLINE_SIZE + TAG_SIZE)
-        if block is None:
+    def missed(self, size: int | None) -> bool:
+        """Go on behind ``size`` bytes that will not come, None if nobody knows how many. In crc mode only.
+
+        True if they belong all to the frame that had begun, which is given up; else `resume` must find the next.
+        """
+        here = self.waiting
+        rest = self._pass_over or (self._need - here if self._need > PREAMBLE_SIZE else 0)
+        self.skipped += here
+        self._buffer, self._at, self._need = b"", 0, PREAMBLE_SIZE
+        self._later.clear()
+        known = size is not None and size <= rest
+        self._pass_over = rest - size if size is not None and known else 0
+        return known
+
+    def resume(self) -> bool:
+        """Pass over what is no frame, up to the next preamble; False if none has come yet. In crc mode only."""
+        data = self._buffer[self._at :] + self._later
+        self._later.clear()
+        found = find_preamble(data, self.limit)
+        passed = max(len(data) - PREAMBLE_SIZE + 1, 0) if found < 0 else found
+        self.skipped += passed
+        self._buffer, self._at, self._need = data[passed:], 0, PREAMBLE_SIZE
+        return found >= 0
+
+    @property
+    def waiting(self) -> int:
+        """Bytes fed that are in no frame yet."""
+        return len(self._buffer) - self._at + len(self._later)
+
+    def _has(self, size: int) -> bool:
+        if len(self._buffer) - self._at >= size:
+            return True
+        if self.waiting < size or not self._later:
             return False
-        if self._secure is not None:
-            block = self._secure.open(block)
-            self._first = block[PREAMBLE_SIZE:]
-        preamble = preambles.decode(block[:PREAMBLE_SIZE])
-        if preamble.crc != crc32c(0, block[: PREAMBLE_SIZE - CRC.size]):
-            raise MalformedMessage("Preamble.crc at byte 28: does not fit; not a msgr2.1 peer, or damaged on the way")
-        if not 1 <= preamble.num_segments <= MAX_SEGMENTS:
-            raise MalformedMessage(f"Preamble.num_segments at byte 1: {preamble.num_segments}, not 1 to {MAX_SEGMENTS}")
-        if preamble.num_segments > 1 and not preamble.lengths[-1]:
-            raise MalformedMessage("Preamble.num_segments at byte 1: counts an empty last segment")
-        if preamble.flags & FRAME_COMPRESSED:
-            raise MalformedMessage("Preamble.flags at byte 26: a compressed frame, which was not agreed on")
-        if sum(preamble.lengths) > self.limit:
-            raise MalformedMessage(f"Preamble at byte 2: a frame of {sum(preamble.lengths)} bytes, over {self.limit}")
-        self._preamble = preamble
+        self._buffer = self._buffer[self._at :] + self._later
+        self._at = 0
+        self._later.clear()
         return True
 
-    def _open(self, preamble: Preamble, body: bytes) -> tuple[bytes, ...] | None:
-        """The segments of a secure frame; None if its sender gave it up."""
-        assert self._secure is not None
-        length, *others = preamble.lengths
-        first, self._first = self._first, b""
+    def _take(self, size: int) -> bytes:
+        stop = self._at + size
+        taken = self._buffer[self._at : stop]
+        self._at = stop
+        if self.transcript is not None:
+            self.transcript += taken
+        return taken
+
+    def _next_checked(self) -> Frame | None:
+        """The frame in crc mode; None if it is not all here, or its sender gave it up."""
+        buffer, at = self._buffer, self._at
+        tag, flags, lengths = _preamble(buffer, at, self.limit)
+        count, length = len(lengths), lengths[0]
+        stop = at + PREAMBLE_SIZE + sum(lengths)
+        if length:
+            stop += CRC_SIZE
+        if count > 1:
+            stop += EPILOGUE_CRC_SIZE
+        if len(buffer) < stop:
+            self._need = stop - at
+            return None
+        self._at, self._need = stop, PREAMBLE_SIZE
+        if self.transcript is not None:
+            self.transcript += buffer[at:stop]
+        if flags & FRAME_COMPRESSED:
+            raise CompressedFrame(COMPRESSED)
+        at += PREAMBLE_SIZE
+        first = buffer[at : at + length]
+        at += length
+        if length:
+            (crc,) = unpack_crc(buffer, at)
+            if standard_crc32c(first) ^ MASK != crc:
+                raise _damaged(0, first, crc)
+            at += CRC_SIZE
+        if count == 1:
+            return make(Frame, (tag, (first,)))
+        late_status, crc1, crc2, crc3 = unpack_epilogue(buffer, stop - EPILOGUE_CRC_SIZE)
+        second = buffer[at : at + lengths[1]]
+        if standard_crc32c(second) ^ MASK != crc1:
+            raise _damaged(1, second, crc1)
+        segments: tuple[bytes, ...] = (first, second)
+        for index, crc in zip(range(2, count), (crc2, crc3), strict=False) if count > 2 else ():
+            at += lengths[index - 1]
+            segment = buffer[at : at + lengths[index]]
+            if standard_crc32c(segment) ^ MASK != crc:
+                raise _damaged(index, segment, crc)
+            segments += (segment,)
+        if late_status & LATE_STATUS_MASK == COMPLETE or _complete(late_status):
+            return make(Frame, (tag, segments))
+        return None
+
+    def _next_sealed(self, secure: SecureStream) -> Frame | None:
+        """The frame in secure mode; None if only its beginning is here, or its sender gave it up."""
+        if self._opened is None:
+            block = secure.open(self._take(SEALED_PREAMBLE_SIZE))
+            tag, flags, lengths = _preamble(block, 0, self.limit)
+            self._opened = tag, flags, lengths, block[PREAMBLE_SIZE:]
+            self._need = _sealed_body(lengths)
+            return None
+        tag, flags, lengths, first = self._opened
+        body = self._take(self._need)
+        self._opened, self._need = None, SEALED_PREAMBLE_SIZE
+        length, *others = lengths
         rest = 0
         if length > INLINE_SIZE:
             rest = _padded(length) - INLINE_SIZE + TAG_SIZE
-            first += self._secure.open(body[:rest])
+            first += secure.open(body[:rest])
         segments = [first[:length]]
-        if not others:
-            return tuple(segments)
-        tail = self._secure.open(body[rest:])
-        at = 0
-        for size in others:
-            segments.append(tail[at : at + size])
-            at += _padded(size)
-        return tuple(segments) if _complete(tail[at]) else None
+        late_status: int = LateStatus.COMPLETE
+        if others:
+            tail = secure.open(body[rest:])
+            at = 0
+            for size in others:
+                segments.append(tail[at : at + size])
+                at += _padded(size)
+            late_status = tail[at]
+        if flags & FRAME_COMPRESSED:
+            raise CompressedFrame(COMPRESSED)
+        return Frame(tag, tuple(segments)) if _complete(late_status) else None
 
 
-def _checked(preamble: Preamble, body: bytes) -> tuple[bytes, ...] | None:
-    """The segments of a frame in crc mode; None if its sender gave it up."""
-    lengths = preamble.lengths
-    segments: list[bytes] = []
-    crcs: list[int] = []
+COMPRESSED = "Preamble.flags at byte 26: a compressed frame, which was not agreed on"
+
+
+def find_preamble(data: bytes, limit: int = MAX_FRAME) -> int:
+    """Where in ``data`` the first frame of up to ``limit`` bytes begins, to judge by its preamble; -1 if nowhere."""
     at = 0
-    for index, size in enumerate(lengths):
-        segments.append(body[at : at + size])
-        at += size
-        if index == 0 and size:
-            crcs += CRC.unpack_from(body, at)
-            at += CRC.size
-        elif index == 0:
-            crcs.append(SEGMENT_CRC_SEED)
-    status = LateStatus.COMPLETE
-    if len(lengths) > 1:
-        status, *later = EPILOGUE_CRC.unpack_from(body, at)
-        crcs += later[: len(lengths) - 1]
-    for index, (segment, crc) in enumerate(zip(segments, crcs, strict=True)):
-        if crc32c(SEGMENT_CRC_SEED, segment) != crc:
-            raise MalformedMessage(f"Frame segment {index} of {len(segment)} bytes: its crc is not {crc:#x}; damaged")
-    return tuple(segments) if _complete(status) else None
+    while (match := PREAMBLE_LIKE.search(data, at)) is not None:
+        try:
+            _preamble(data, match.start(), limit)
+        except MalformedMessage:
+            at = match.start() + 1
+        else:
+            return match.start()
+    return -1
+
+
+def _preamble(data: bytes, at: int, limit: int) -> tuple[int, int, tuple[int, ...]]:
+    """Tag, flags and the segments' lengths."""
+    tag, count, length0, _, length1, _, length2, _, length3, _, flags, crc = unpack_preamble(data, at)
+    if crc != crc32c(0, data[at : at + PREAMBLE_LAYOUT.size]):
+        raise MalformedMessage("Preamble.crc at byte 28: does not fit; not a msgr2.1 peer, or damaged on the way")
+    if count == 2 and length1 > 0 and length0 + length1 <= limit:  # nearly every message
+        return tag, flags, (length0, length1)
+    if not 1 <= count <= MAX_SEGMENTS:
+        raise MalformedMessage(f"Preamble.num_segments at byte 1: {count}, not 1 to {MAX_SEGMENTS}")
+    lengths = (length0, length1, length2, length3)[:count]
+    if count > 1 and not lengths[-1]:
+        raise MalformedMessage("Preamble.num_segments at byte 1: counts an empty last segment")
+    if sum(lengths) > limit:
+        raise MalformedMessage(f"Preamble at byte 2: a frame of {sum(lengths)} bytes, over {limit}")
+    return tag, flags, lengths
+
+
+def _damaged(index: int, segment: bytes, crc: int) -> MalformedMessage:
+    return MalformedMessage(f"Frame segment {index} of {len(segment)} bytes: its crc is not {crc:#x}; damaged")
 
 
 def _complete(late_status: int) -> bool:
     status = late_status & LATE_STATUS_MASK
-    if status not in (LateStatus.COMPLETE, LateStatus.ABORTED):
+    if status == COMPLETE:
+        return True
+    if status != LateStatus.ABORTED:
         raise MalformedMessage(f"Epilogue.late_status: {late_status:#x} is neither complete nor aborted")
-    return status == LateStatus.COMPLETE
+    return False
 
 
 def _padded(size: int) -> int:
     return -(-size // BLOCK) * BLOCK
 
 
-def _body_size(preamble: Preamble, secure: bool) -> int:
-    """Bytes of the frame after what came with its preamble."""
-    first, *others = preamble.lengths
-    if secure:
-        size = _padded(first) - INLINE_SIZE + TAG_SIZE if first > INLINE_SIZE else 0
-        return size + (sum(map(_padded, others)) + EPILOGUE_SECURE_SIZE + TAG_SIZE if others else 0)
-    size = first + (CRC.size if first else 0)
-    return size + (sum(others) + EPILOGUE_CRC.size if others else 0)
+def _sealed_body(lengths: tuple[int, ...]) -> int:
+    """Bytes of a secure frame after what came with its preamble."""
+    first, *others = lengths
+    size = _padded(first) - INLINE_SIZE + TAG_SIZE if first > INLINE_SIZE else 0
+    return size + (sum(map(_padded, others)) + EPILOGUE_SECURE_SIZE + TAG_SIZE if others else 0)
 
 
 class FrameWriter:
@@ -227,9 +339,9 @@ def _with_crcs(preamble: bytes, segments: Sequence[bytes]) -> bytes:
     first, *others = segments
     parts = [preamble, first]
     if first:
-        parts.append(CRC.pack(crc32c(SEGMENT_CRC_SEED, first)))
+        parts.append(CRC.pack(standard_crc32c(first) ^ MASK))
     if others:
         parts += others
-        crcs = [crc32c(SEGMENT_CRC_SEED, segment) for segment in others]
+        crcs = [standard_crc32c(segment) ^ MASK for segment in others]
         parts.append(EPILOGUE_CRC.pack(LateStatus.COMPLETE, *crcs, *[0] * (3 - len(crcs))))
     return b"".join(parts)

@@ -50,6 +50,12 @@ class SocketProtocol(asyncio.Protocol):
             awaited = self._connection.phase.value
             self._owner.socket_lost(self._connection, ConnectionFailed(f"{reason} (while awaiting {awaited})"))
 
+    @property
+    def local(self) -> tuple[str, int] | None:
+        """Our end's address and port; None if the system does not tell."""
+        found = None if self._transport is None else self._transport.get_extra_info("sockname")
+        return None if found is None else (found[0], found[1])
+
     def flush(self) -> None:
         """Write what the connection has to say."""
         out = self._connection.out

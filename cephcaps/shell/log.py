@@ -6,7 +6,7 @@ import logging
 from functools import cache
 from typing import Any
 
-__all__ = ["note"]
+__all__ = ["note", "warn"]
 
 LIBRARY = logging.getLogger("cephcaps")
 LIBRARY.addHandler(logging.NullHandler())
@@ -16,6 +16,12 @@ def note(event: str, **facts: Any) -> None:
     """Log ``noun.past_verb`` and facts, if anybody listens."""
     if LIBRARY.isEnabledFor(logging.INFO):
         _structured().info(event, **facts)
+
+
+def warn(event: str, **facts: Any) -> None:
+    """The same of what the application asked for and no longer gets."""
+    if LIBRARY.isEnabledFor(logging.WARNING):
+        _structured().warning(event, **facts)
 
 
 @cache

@@ -17,26 +17,32 @@ from cephcaps.actions import Connect, Disconnect, Done, Failed, Happened, RunHoo
 from cephcaps.core import Close, Core, Request
 from cephcaps.engine.inode import Hook
 from cephcaps.errors import ConnectionFailed
+from cephcaps.events import Event, RecordingEnded
 from cephcaps.messenger.connection import Connection
 from cephcaps.shell.connection import SocketProtocol
 from cephcaps.shell.data import DataHandler
 from cephcaps.shell.listen import EventQueue
-from cephcaps.shell.log import note
+from cephcaps.shell.log import note, warn
+from cephcaps.shell.recording import Recorder
 
 __all__ = ["Supervisor"]
 
 NEVER = float("inf")
 RETRY_PAUSE = 0.2
 """Seconds until a data handler that failed to forget something is asked again."""
+RECORDING_DELAY = 1.0
+"""Seconds that a message may wait for others to be written to the recording with it."""
 T = TypeVar("T")
 
 
 class Supervisor:
     """Runs one client on the running event loop."""
 
-    def __init__(self, core: Core, data: DataHandler | None = None) -> None:
+    def __init__(self, core: Core, data: DataHandler | None = None, recorder: Recorder | None = None) -> None:
         self.core = core
         self._data = data
+        self._recorder = recorder
+        self._recording_timer: asyncio.TimerHandle | None = None
         self._loop = asyncio.get_running_loop()
         self._pid = os.getpid()
         self._sockets: dict[Connection, SocketProtocol] = {}
@@ -83,8 +89,12 @@ class Supervisor:
         if os.getpid() == self._pid:
             self.core.stop(self._loop.time())
             self._pump()
-        if self._timer is not None:
-            self._timer.cancel()
+            if self._recorder is not None:
+                self._recorder.close()
+                self._check_recording()
+        for timer in (self._timer, self._recording_timer):
+            if timer is not None:
+                timer.cancel()
         for future in self._waiting.values():
             if not future.done():
                 future.set_exception(ConnectionFailed("the client was closed"))
@@ -156,6 +166,8 @@ class Supervisor:
 
     def socket_made(self, connection: Connection, socket: SocketProtocol) -> None:
         self._sockets[connection] = socket
+        if self._recorder is not None:
+            self._recorder.attach(connection, socket.local)
 
     def bytes_received(self, connection: Connection, data: bytes) -> None:
         self._enter(lambda now: self.core.received(connection, data, now))
@@ -222,9 +234,31 @@ class Supervisor:
         if events:
             happened = events[:]
             events.clear()
-            for listener in self._listeners:
-                listener.put(happened)
+            self._tell(happened)
+        if self._recorder is not None:
+            self._check_recording()
         self._set_timer()
+
+    def _tell(self, events: list[Event]) -> None:
+        for listener in self._listeners:
+            listener.put(events)
+
+    def _check_recording(self) -> None:
+        """See to it that what was recorded is written soon, or tell that it cannot be any more."""
+        recorder = self._recorder
+        assert recorder is not None
+        if recorder.failure is not None:
+            self._recorder = None
+            warn("recording.ended", path=recorder.path, reason=recorder.failure)
+            self._tell([RecordingEnded(path=recorder.path, reason=recorder.failure)])
+        elif self._recording_timer is None and recorder.waiting:
+            self._recording_timer = self._loop.call_later(RECORDING_DELAY, self._flush_recording)
+
+    def _flush_recording(self) -> None:
+        self._recording_timer = None
+        if self._recorder is not None and os.getpid() == self._pid:
+            self._recorder.flush()
+            self._check_recording()
 
     def _set_timer(self) -> None:
         deadline = self.core.next_deadline()
@@ -278,3 +312,5 @@ class Supervisor:
             scope.cancel()
         if (socket := self._sockets.pop(connection, None)) is not None:
             socket.close()
+        if self._recorder is not None:
+            self._recorder.detach(connection)

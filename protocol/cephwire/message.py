@@ -67,9 +67,9 @@ class Message(Generic[T]):
             raise MalformedMessage(f"{self.name}: needs a reader of version {compat}, this one knows {self.newest}")
         if version < self.oldest:
             raise MalformedMessage(f"{self.name}: version {version} is older than {self.oldest}, the oldest known")
-        carrier, others = (data, {"front": front}) if self.carrier == "data" else (front, {"data": data})
-        if leftover is not None:
-            others["middle"] = middle
+        carrier, other = (data, front) if self.carrier == "data" else (front, data)
+        if leftover is not None and (middle or other):
+            others = {"front" if self.carrier == "data" else "data": other, "middle": middle}
             leftover.extend(
                 Leftover(f"{self.name} {segment}", 0, len(raw))
                 for segment, raw in others.items()

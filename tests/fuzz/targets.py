@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import tempfile
 from collections.abc import Callable
+from io import BytesIO
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -17,6 +18,8 @@ from cephcaps.core import Mount
 from cephcaps.errors import AuthError, CephError, ConfigError, ConnectionFailed, MalformedMessage, ProtocolViolation
 from cephcaps.messenger.framing import MAX_FRAME, Frame, FrameReader, FrameWriter
 from cephcaps.messenger.secure import SecureStream
+from cephcaps.trace import Problem, read_trace
+from cephcaps.trace.capture import NotACapture
 from cephwire.codec import Codec
 from cephwire.control import FRAMES, AuthDone, ConMode
 from cephwire.entity import EntityType
@@ -28,7 +31,7 @@ from cephwire.messages import BY_CLASS, BY_NUMBER
 from cephwire.reply import ClientRequestForward
 from cephwire.requestop import RequestOp
 from cephwire.session import ClientSession, SessionOp
-from tests.fuzz.corpus import message_samples, structure_samples
+from tests.fuzz.corpus import capture_samples, message_samples, structure_samples
 from tests.fuzz.mutation import mutated, torn
 from tests.session import samples
 from tests.session.handshakes import HANDSHAKES, fresh, mds_pair, mon_pair, recorded
@@ -72,6 +75,21 @@ def target(name: str) -> Callable[[Target], Target]:
         return function
 
     return add
+
+
+# Captures
+
+
+@target("captures")
+def captures(rng: Random) -> str:
+    """A capture of whole conversations, damaged: messages or problems come out, and what cannot be is refused."""
+    sample = rng.choice(capture_samples())
+    raw = mutated(rng, sample) if rng.random() < 0.7 else sample[: rng.randrange(len(sample))]
+    try:
+        items = list(read_trace(BytesIO(raw)))
+    except NotACapture:
+        return REFUSED
+    return REFUSED if any(isinstance(item, Problem) for item in items) else ACCEPTED
 
 
 # The wire

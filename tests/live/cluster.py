@@ -25,9 +25,10 @@ CONF = """\
 [global]
 fsid = {fsid}
 mon host = {mon_host}
-public addr = 127.0.0.1
-cluster addr = 127.0.0.1
+public addr = {address}
+cluster addr = {address}
 ms bind ipv6 = false
+ms bind msgr2 = {msgr2}
 auth cluster required = cephx
 auth service required = cephx
 auth client required = cephx
@@ -91,6 +92,8 @@ class LiveCluster(Daemons):
         mds: number of MDS daemons.
         extra: text put at the end of ceph.conf, such as ``"[mds]\\nms inject socket failures = 100"``.
         session_timeout: seconds; Ceph takes no less than 30. For a shorter one: ``session config ID timeout S``.
+        msgr2: whether the daemons speak messenger v2, and clients with them; else all is v1.
+        address: where the daemons listen. All of 127.0.0.0/8 is there for it, so that a capture holds one cluster.
 
     ``CEPHCAPS_KEEP=1`` leaves the directory, with its logs, behind.
 
@@ -110,6 +113,8 @@ class LiveCluster(Daemons):
         mds: int = 2,
         extra: str = "",
         session_timeout: int | None = None,
+        msgr2: bool = True,
+        address: str = "127.0.0.1",
     ) -> None:
         super().__init__(find_release(release) if isinstance(release, str) else release)
         self.mds_names = tuple(f"mds.{chr(ord('a') + i)}" for i in range(mds))
@@ -118,6 +123,8 @@ class LiveCluster(Daemons):
         self.aio = InThread(self)
         self._extra = textwrap.dedent(extra)
         self._session_timeout = session_timeout
+        self._msgr2 = msgr2
+        self.address = address
 
     def __enter__(self) -> Self:
         self.start()
@@ -269,8 +276,9 @@ class LiveCluster(Daemons):
 
     def _start_monitor(self) -> None:
         for attempt in range(1, BIND_ATTEMPTS + 1):
-            v2, v1 = _free_ports(2)
-            self.mon_host = f"[v2:127.0.0.1:{v2},v1:127.0.0.1:{v1}]"
+            v2, v1 = _free_ports(self.address, 2)
+            speaks = [f"v2:{self.address}:{v2}"] if self._msgr2 else []
+            self.mon_host = f"[{','.join([*speaks, f'v1:{self.address}:{v1}'])}]"
             self._write_confs()
             data = self.directory / "data" / "mon.a"
             shutil.rmtree(data)
@@ -290,8 +298,10 @@ class LiveCluster(Daemons):
                     raise
 
     def _write_confs(self) -> None:
-        inner = CONF.format(fsid=self.fsid, mon_host=self.mon_host, directory=self.release.inside(self.directory))
-        outer = CONF.format(fsid=self.fsid, mon_host=self.mon_host, directory=self.directory)
+        msgr2 = str(self._msgr2).lower()
+        facts = {"fsid": self.fsid, "mon_host": self.mon_host, "address": self.address, "msgr2": msgr2}
+        inner = CONF.format(directory=self.release.inside(self.directory), **facts)
+        outer = CONF.format(directory=self.directory, **facts)
         permissions = "" if os.geteuid() == 0 else "client permissions = false\n"  # else only root may write to /
         (self.directory / "ceph.conf").write_text(inner + permissions + self._extra + "\n")
         self.conf.write_text(outer + permissions + self._extra + "\n")
@@ -300,10 +310,10 @@ class LiveCluster(Daemons):
         self.release.run(argv[0], "-c", self.inner_conf, *argv[1:])
 
 
-def _free_ports(count: int) -> list[int]:
-    """Ports nobody on the loopback listens on just now; held together so that they differ."""
+def _free_ports(address: str, count: int) -> list[int]:
+    """Ports nobody listens on there just now; held together so that they differ."""
     with contextlib.ExitStack() as sockets:
         held = [sockets.enter_context(socket.socket()) for _ in range(count)]
         for one in held:
-            one.bind(("127.0.0.1", 0))
+            one.bind((address, 0))
         return [one.getsockname()[1] for one in held]

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import os
+import shutil
 from collections.abc import Callable, Generator, Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -12,11 +14,16 @@ import pytest
 
 from cephcaps.core import Core
 
+from .capturing import missing_program
 from .cluster import LiveCluster
+from .fuse import FuseMount
+from .recording import keep, read_back, recorded
 from .release import Release, find_release
+from .scenario import Captured, capture_scenario
 
 HERE = Path(__file__).parent
 VERSION = pytest.StashKey[str]()
+RECORDINGS = pytest.StashKey[Path]()
 CLUSTERS = pytest.StashKey[list[LiveCluster]]()
 LOG_LINES = 25
 
@@ -65,6 +72,41 @@ def new_cluster(release: Release, request: pytest.FixtureRequest) -> Iterator[Ca
         yield start
 
 
+@pytest.fixture(scope="session")
+def captured_scenario(release: Release, tmp_path_factory: pytest.TempPathFactory) -> Callable[[int], Captured]:
+    """Makes a capture of Ceph's own clients over messenger 1 or 2, each once a run: `scenario.capture_scenario`."""
+    missing = missing_program("dumpcap") or FuseMount.missing()
+    if missing:
+        pytest.skip(missing)
+
+    @functools.cache
+    def capture(messenger: int) -> Captured:
+        return capture_scenario(release, tmp_path_factory.mktemp(f"v{messenger}"), msgr2=messenger == 2)
+
+    return capture
+
+
+@pytest.fixture(autouse=True)
+def every_client_records(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[None]:
+    """What clients of a test record reads back to the very messages they sent and received; of a failing test it is
+    kept."""
+    folder = tmp_path_factory.mktemp("recordings")
+    request.node.stash[RECORDINGS] = folder
+    with recorded(folder, monkeypatch) as spied:
+        yield
+    try:
+        for one in spied:
+            if one.over:
+                assert read_back(one) == one.said, f"{one.path} is not what was said"
+    except BaseException:
+        keep(folder, request.node.name)
+        raise
+    finally:
+        shutil.rmtree(folder)
+
+
 @pytest.fixture(autouse=True)
 def every_byte_is_understood(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Whatever real daemons send any client of a test is decoded with nothing left over."""
@@ -86,6 +128,10 @@ def every_byte_is_understood(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
     report = yield
     if report.failed and HERE in item.path.parents:
+        folder = item.stash.get(RECORDINGS, None)
+        if folder is not None and folder.exists():
+            kept = "\n".join(f"cephcaps decode {path}" for path in keep(folder, item.name))
+            report.sections.append(("recordings", kept or "none"))
         for running in _clusters(item):
             report.sections += [("daemon", died) for died in running.died()]
             for name in running.log_names(since=report.start):

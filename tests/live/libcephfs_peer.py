@@ -77,6 +77,7 @@ SIGNATURES = {  # libcephfs.h; each takes the mount first and returns int, save 
     "conf_read_file": (c_char_p,),
     "conf_set": (c_char_p, c_char_p),
     "select_filesystem": (c_char_p,),
+    "init": (),
     "set_session_timeout": (c_uint,),
     "set_uuid": (c_char_p,),
     "start_reclaim": (c_char_p, c_uint),
@@ -183,6 +184,7 @@ class Peer:
         if fs is not None:
             self._call("select_filesystem", raw(fs))
         if uuid is not None:
+            self._call("init")  # else there is no client to take it
             self._call("set_uuid", raw(uuid))
         self._call("mount", raw(root))
         return self._call("get_instance_id")

@@ -2,16 +2,26 @@
 
 from __future__ import annotations
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from cephcaps.messenger.crc import crc32c
-from cephcaps.messenger.framing import MAX_FRAME, Frame, FrameReader, FrameWriter
+from cephcaps.messenger.framing import (
+    MAX_FRAME,
+    PREAMBLE_SIZE,
+    CompressedFrame,
+    Frame,
+    FrameReader,
+    FrameWriter,
+    find_preamble,
+    unpack_preamble,
+)
 from cephcaps.messenger.secure import SecureStream, TamperedFrame
 from cephwire.codec import Codec
 from cephwire.errors import MalformedMessage
-from cephwire.frames import Tag
+from cephwire.frames import PREAMBLE, Tag
 from cephwire.keys import CONNECTION_SECRET, ConnectionSecret
 
 SECRET = Codec(CONNECTION_SECRET).decode(bytes(range(64)))
@@ -130,3 +140,109 @@ def test_any_bytes_are_frames_or_malformed(raw: bytes, secure: bool) -> None:
         read(raw, SECRET if secure else None)
     except MalformedMessage:
         return
+
+
+def test_a_preamble_is_laid_out_as_its_schema_says() -> None:
+    head = bytes([17, 4]) + bytes(range(1, 26)) + b"\0"
+    preamble = head + b"\xf1\xf2\xf3\xf4"
+    assert unpack_preamble(preamble, 0) == msgspec.structs.astuple(Codec(PREAMBLE).decode(preamble))
+
+
+# For those who only listen
+
+
+def listening(*pieces: bytes) -> FrameReader:
+    reader = FrameReader()
+    reader.transcript, reader.limit = None, MAX_FRAME
+    for piece in pieces:
+        reader.feed(piece)
+    return reader
+
+
+@pytest.mark.parametrize("before", [b"", b"?", ACK_CRC[3:], bytes(100), b"\x11\x02" * 40])
+@pytest.mark.parametrize("frame", [ACK_CRC, MESSAGE_CRC], ids=["control", "message"])
+def test_the_next_frame_is_found_behind_anything(before: bytes, frame: bytes) -> None:
+    reader = listening(before, frame)
+    assert reader.resume()
+    assert reader.next() is not None
+    assert (reader.skipped, reader.waiting) == (len(before), 0)
+
+
+def test_a_frame_is_found_though_its_preamble_comes_in_pieces() -> None:
+    reader = listening(b"none of it")
+    for at in range(len(ACK_CRC)):
+        found = reader.resume()
+        assert found == (at >= PREAMBLE_SIZE)
+        reader.feed(ACK_CRC[at : at + 1])
+    assert reader.next() == ACK
+    assert reader.skipped == 10
+
+
+def test_a_preamble_is_known_whatever_unused_alignments_it_has() -> None:
+    head = ACK_CRC[:12] + b"\x08\x00" + bytes(4) + b"\x08\x00" + bytes(4) + b"\x00\x10" + bytes(2)
+    frame = head + crc32c(0, head).to_bytes(4, "little") + ACK_CRC[32:]
+    assert find_preamble(b"??" + frame) == 2
+    assert read(frame) == [ACK]
+
+
+@pytest.mark.parametrize("limit", [42, 43, 44])
+def test_a_preamble_of_too_long_a_frame_is_none(limit: int) -> None:
+    assert find_preamble(MESSAGE_CRC, limit) == (0 if limit >= 44 else -1)
+
+
+def test_what_is_missed_within_a_frame_costs_that_frame_only() -> None:
+    reader = listening(ACK_CRC, MESSAGE_CRC[:40])
+    assert reader.next() == ACK
+    assert reader.next() is None
+    assert reader.missed(20)
+    reader.feed(MESSAGE_CRC[60:70])
+    reader.feed(MESSAGE_CRC[70:] + ACK_CRC)
+    assert reader.next() == ACK
+    assert reader.skipped == len(MESSAGE_CRC) - 20
+
+
+@pytest.mark.parametrize(("begun", "size"), [(0, 5), (10, 5), (40, 200), (40, None)])
+def test_what_is_missed_beyond_a_frame_leaves_the_place_unknown(begun: int, size: int | None) -> None:
+    reader = listening(MESSAGE_CRC[:begun])
+    assert reader.next() is None
+    assert not reader.missed(size)
+    reader.feed(b"the rest of something" + ACK_CRC)
+    assert reader.resume()
+    assert reader.next() == ACK
+    assert reader.skipped == begun + 21
+
+
+def test_after_a_damaged_segment_the_next_frame_is_read() -> None:
+    damaged = bytearray(MESSAGE_CRC)
+    damaged[50] ^= 1
+    reader = listening(bytes(damaged), ACK_CRC)
+    with pytest.raises(MalformedMessage, match="segment 0"):
+        reader.next()
+    assert reader.skipped == len(MESSAGE_CRC)
+    assert reader.next() == ACK
+
+
+@pytest.mark.parametrize("secret", [None, SECRET], ids=["crc", "secure"])
+def test_a_compressed_frame_is_left_out(secret: ConnectionSecret | None) -> None:
+    writer, reader = FrameWriter(), listening()
+    if secret is not None:
+        writer.encrypt(SecureStream(secret))
+        reader.encrypt(SecureStream(secret, "server"))
+    plain = FrameWriter().frame(Tag.MESSAGE, MESSAGE.segments)
+    head = plain[:26] + b"\x01\x00"
+    preamble = head + crc32c(0, head).to_bytes(4, "little")
+    reader.feed(writer._seal(preamble, MESSAGE.segments) if secret else preamble + plain[32:])
+    reader.feed(writer.frame(Tag.ACK, ACK.segments))
+    with pytest.raises(CompressedFrame):
+        reader.next()
+    assert reader.next() == ACK
+
+
+def test_a_long_frame_in_many_pieces_is_copied_but_once() -> None:
+    frame = FrameWriter().frame(Tag.MESSAGE, [HEADER, bytes(200_000)])
+    reader = listening()
+    for at in range(0, len(frame), 1448):
+        assert reader.next() is None
+        assert len(reader._buffer) <= 1448
+        reader.feed(frame[at : at + 1448])
+    assert reader.next() == Frame(Tag.MESSAGE, (HEADER, bytes(200_000)))
