@@ -164,7 +164,7 @@ class Client(Snapshots, Xattrs):
             if isinstance(error, TimeoutError):
                 raise ConnectionFailed("the monitors' names did not resolve in time; check mon_host and DNS") from None
             raise
-        self._supervisor = Supervisor(core, self._data, recorder)
+        self._supervisor = Supervisor(core, data=self._data, recorder=recorder)
         await self._supervisor.start(f"cephcaps {self.config.name}")
         try:
             answer: Answer = await self._supervisor.call(Mount(), self._connect_timeout)

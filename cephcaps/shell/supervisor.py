@@ -38,7 +38,7 @@ T = TypeVar("T")
 class Supervisor:
     """Runs one client on the running event loop."""
 
-    def __init__(self, core: Core, data: DataHandler | None = None, recorder: Recorder | None = None) -> None:
+    def __init__(self, core: Core, *, data: DataHandler | None = None, recorder: Recorder | None = None) -> None:
         self.core = core
         self._data = data
         self._recorder = recorder
