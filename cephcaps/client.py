@@ -336,7 +336,9 @@ class Client(Snapshots, Xattrs):
             self._running.local(lambda now: self._running.core.mds.put_refs(ino, bits, now))
 
     def wrote(self, ino: int, endoff: int, mtime: int, buffered: bool) -> None:
-        self._running.local(lambda now: self._running.core.mds.wrote(ino, endoff, mtime, buffered, now))
+        lost = self._running.local(lambda now: self._running.core.mds.wrote(ino, endoff, mtime, buffered, now))
+        if lost is not None:
+            raise lost.with_traceback(None)
 
     def inode_error(self, ino: int) -> tuple[int, Exception | None]:
         """How often data or changes of an open inode were lost, and how the last time."""

@@ -16,6 +16,10 @@ if TYPE_CHECKING:
 __all__ = ["CapRefs"]
 
 
+LATEST = (1 << 32) * 1_000_000_000
+"""Of times that messages can carry: 32 bits of seconds."""
+
+
 class CapRefs:
     """A block that uses caps: while it runs they are not given back. Made by `OpenFile.cap_refs`.
 
@@ -26,6 +30,8 @@ class CapRefs:
     def __init__(self, client: Client, ino: int, mode: int, need: Caps, want: Caps, endoff: int, timeout: Any) -> None:
         if int(need | want) & ~REFERABLE or not need:
             raise ValueError(f"need {need} and want {want}: only {Caps.of(REFERABLE)} can be referred to, and one must")
+        if not 0 <= endoff < 1 << 63:
+            raise ValueError(f"endoff {endoff}: no file reaches that far")
         self._client = client
         self._ino = ino
         self._asked = mode, int(need), int(want), endoff
@@ -66,11 +72,15 @@ class CapRefs:
             buffered: into memory only: the data handler is asked to write them back.
         Raises:
             ValueError: beyond what the block asked for, or without the caps for it.
+            SessionLost: the session that granted them is gone, so nothing can be noted.
         """
         if not self._inside or "Fw" not in self.got:
             raise ValueError(f"nothing may be written here: the block holds {self.got}")
         if endoff > max(self._endoff, self._client.engine.cache.inodes[self._ino].size):
             raise ValueError(f"wrote up to {endoff}, but the block asked for {self._endoff}")
+        stamp = time.time_ns() if mtime is None else mtime
+        if not 0 <= stamp < LATEST:
+            raise ValueError(f"mtime {stamp}: nanoseconds since 1970 that fit 32 bits of seconds")
         if buffered and ("Fb" not in self.got or not self._client.engine.cache.handled):
             raise ValueError(f"buffering takes Fb and a data handler; the block holds {self.got}")
-        self._client.wrote(self._ino, endoff, time.time_ns() if mtime is None else mtime, buffered)
+        self._client.wrote(self._ino, endoff, stamp, buffered)

@@ -108,6 +108,8 @@ class Cache:
         session = self.rank(rank)
         cap = inode.caps[rank] = InodeCap(rank, cap_id, seq, mseq, session.gen)
         session.num_caps += 1
+        if inode.use is not None:
+            inode.use.lost = None
         self.pool.take(reserved)
         return cap
 
@@ -134,7 +136,7 @@ class Cache:
     def use(self, inode: Inode) -> Use:
         """What is kept of ``inode`` while it is in use, begun if need be."""
         if inode.use is None:
-            inode.use = Use()
+            inode.use = Use(inode.size)
             self.in_use[inode.ino] = None
         return inode.use
 
@@ -204,7 +206,7 @@ class Cache:
             if cap is not None:
                 yield inode, cap
 
-    def asked_back(self, inode: Inode, cap: InodeCap, now: float) -> bool:
+    def note_revoking(self, inode: Inode, cap: InodeCap, now: float) -> bool:
         """Keep account of whether an MDS waits for bits of ``cap``, and since when.
 
         Gives whether it still waits for the answer to a REVOKE whose bits it has given again meanwhile.

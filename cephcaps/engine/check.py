@@ -61,6 +61,8 @@ class Checks:
         for cap in self._in_rank_order(inode):
             if (auth_only and cap.rank != inode.auth_rank) or self._cache.waits(cap):
                 continue
+            if cap.revoking:
+                self._free(inode, cap, now)
             if self.due(inode, cap):
                 self._send(inode, cap, now, nodelay)
                 sent.add(cap.rank)
@@ -73,6 +75,18 @@ class Checks:
         if postponed:
             self.requeue(inode, now)
         return sent
+
+    def _free(self, inode: Inode, cap: InodeCap, now: float) -> None:
+        """Set going what frees bits that are asked back: dirty data are written, cached ones forgotten.
+
+        The answer leaves when that is over: it promises that nothing of ours will be written or read under them any
+        more.
+        """
+        in_use = cap.revoking & self.in_use(inode, cap)
+        if in_use & Cap.FILE_BUFFER:
+            self._hooks.write_back(inode, now)
+        if in_use & Cap.FILE_CACHE:
+            self._hooks.invalidate(inode, now)
 
     def answer(self, inode: Inode, cap: InodeCap) -> None:
         """Tell the MDS how things stand, though nothing has changed: it waits to hear of its REVOKE."""
@@ -87,7 +101,7 @@ class Checks:
         if use is not None and cap.rank == inode.auth_rank and cap.issued & Cap.FILE_WR:
             if use.wanted_max_size > max(inode.max_size, use.requested_max_size):
                 return f"somebody wants to write up to {use.wanted_max_size}, beyond max_size {inode.max_size}"
-            if not inode.flushing & Cap.FILE_WR and inode.size > use.reported_size and self._size_is_news(inode):
+            if not inode.flushing & Cap.FILE_WR and self.size_is_news(inode):
                 return f"the size nears max_size {inode.max_size}"
         revoking = cap.revoking
         if revoking and not revoking & self.in_use(inode, cap):
@@ -111,12 +125,14 @@ class Checks:
             used = used & ~DATA | Cap.FILE_LAZYIO
         return used
 
-    def _size_is_news(self, inode: Inode) -> bool:
-        """Half of what was granted since the last report is used up (kernel: ``__ceph_should_report_size``)."""
+    def size_is_news(self, inode: Inode) -> bool:
+        """Half of what was granted since the last report is used up: the MDS should hear of it before it is gone
+        (kernel: ``__ceph_should_report_size``)."""
         assert inode.use is not None
-        if inode.size >= inode.max_size:
-            return True
-        return 2 * inode.size >= inode.max_size + inode.use.reported_size
+        reported = inode.use.reported_size
+        if inode.size <= reported:
+            return False
+        return inode.size >= inode.max_size or 2 * inode.size >= inode.max_size + reported
 
     def _retained(self, inode: Inode) -> int:
         """What is worth keeping."""
@@ -137,7 +153,7 @@ class Checks:
     def _forget_unwanted_data(self, inode: Inode, now: float) -> None:
         """Data kept in case it is read again has had its time: FILE_CACHE can go once the handler has forgotten it."""
         use = inode.use
-        if use is not None and use.cache_gen and not use.modes and not use.cache and not use.dirty_data:
+        if use is not None and use.cached_gen and not use.modes and not use.cache and not use.dirty_data:
             self._hooks.invalidate(inode, now)
 
     def _send(self, inode: Inode, cap: InodeCap, now: float, nodelay: bool) -> None:

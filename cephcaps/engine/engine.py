@@ -75,7 +75,7 @@ class Engine:
         self.listings = Listings(self.cache, self.dentries)
         self.checks = Checks(self.cache, self.flushes, self.snaps, self.hooks)
         self.embeds = Embeds(self.cache, self.checks, self.dentries)
-        self.grants = Grants(self.cache, self.checks, self.hooks, self.realms)
+        self.grants = Grants(self.cache, self.checks, self.flushes, self.hooks, self.realms)
         self.moves = Moves(self.cache, self.flushes, self.checks, self.grants, self.releases, self.realms)
         self.refs = Refs(self.cache, self.checks, self.flushes, self.snaps, self.hooks)
         self.sessions = Sessions(self.cache, self.flushes, self.grants, self.releases, self.hooks, self.refs)
@@ -215,10 +215,10 @@ class Engine:
         """Data may be touched only with an OSDMap that new: every message about caps says so from now on."""
         self.cache.osd_epoch_barrier = max(self.cache.osd_epoch_barrier, epoch)
 
-    def session_lost(self, rank: int, error: Exception) -> dict[int, str]:
+    def session_lost(self, rank: int, error: Exception, now: float) -> dict[int, str]:
         """Forget everything of a session that is gone; names, by inode, what was changed here and is lost."""
-        lost = self.sessions.lost(rank, error)
-        self._wake(0.0)
+        lost = self.sessions.lost(rank, error, now)
+        self._wake(now)
         return lost
 
     def session_renewed(self, rank: int, ttl: float, now: float) -> None:
@@ -304,11 +304,14 @@ class Engine:
             self.refs.put(inode, bits, now)
             self._wake(now)
 
-    def wrote(self, ino: int, endoff: int, mtime: int, now: float, *, buffered: bool) -> None:
-        """The holder of FILE_WR has written up to ``endoff``."""
-        inode = self.cache.inodes.get(ino)
-        if inode is not None:
-            self.refs.wrote(inode, endoff, mtime, now, buffered=buffered)
+    def wrote(self, ino: int, endoff: int, mtime: int, now: float, *, buffered: bool) -> Exception | None:
+        """The holder of FILE_WR has written up to ``endoff``. Gives how the session went whose cap that was, if it did:
+        then nothing is noted, for there is nobody to tell."""
+        inode = self.cache.inodes[ino]
+        if inode.use is not None and inode.use.lost is not None:
+            return inode.use.lost
+        self.refs.wrote(inode, endoff, mtime, now, buffered=buffered)
+        return None
 
     def hook_done(self, ino: int, hook: Hook, error: Exception | None, now: float) -> None:
         """The data handler has ended what it was asked to do."""

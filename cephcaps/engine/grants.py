@@ -9,6 +9,7 @@ from __future__ import annotations
 from cephcaps.engine.cache import Cache
 from cephcaps.engine.check import Checks, wanted
 from cephcaps.engine.fields import take_grant, take_reply, take_size
+from cephcaps.engine.flush import Flushes
 from cephcaps.engine.hooks import Hooks
 from cephcaps.engine.inode import Inode, InodeCap, newer
 from cephcaps.engine.realms import Realms
@@ -24,8 +25,9 @@ __all__ = ["Grants"]
 class Grants:
     """Adds, widens and narrows caps."""
 
-    def __init__(self, cache: Cache, checks: Checks, hooks: Hooks, realms: Realms) -> None:
+    def __init__(self, cache: Cache, checks: Checks, flushes: Flushes, hooks: Hooks, realms: Realms) -> None:
         self._cache = cache
+        self._flushes = flushes
         self._realms = realms
         self._checks = checks
         self._hooks = hooks
@@ -64,13 +66,13 @@ class Grants:
         self._cache.note_issue(inode, before, cap.issued)
         cap.cap_id = granted.cap_id
         cap.implemented |= cap.issued
-        owed = self._cache.asked_back(inode, cap, now)
+        owed = self._cache.note_revoking(inode, cap, now)
         if newer(granted.mseq, cap.mseq) > 0:
             cap.mseq, cap.mds_wanted = granted.mseq, granted.wanted
         else:
             cap.mds_wanted |= granted.wanted
         cap.gen = session.gen
-        auth = inode.auth_cap
+        auth, had_auth = inode.auth_cap, inode.auth_rank
         if granted.flags & CapFlag.AUTH and (auth is None or auth is cap or newer(granted.mseq, auth.mseq) > 0):
             inode.auth_rank = rank
         elif inode.auth_rank == rank and not granted.flags & CapFlag.AUTH:
@@ -78,9 +80,10 @@ class Grants:
         self._realms.enter(inode, granted.realm, now, auth=inode.auth_rank == rank)
         if cap.issued & ~before:
             self._cache.emit(CapGranted, inode, cap, cap.issued & ~before)
+        if inode.auth_rank == rank != had_auth and inode.flushes:
+            self._flushes.resend(inode, cap)  # begun while nobody was in charge
         self._cache.wake(inode)
         if cap.revoking:  # what was in use may have come back, and the rest can be given
-            self.free(inode, cap, now)
             self._checks.check(inode, now)
         elif owed:
             self._checks.answer(inode, cap)
@@ -103,29 +106,16 @@ class Grants:
         cap.gen = self._cache.rank(cap.rank).gen
         cap.issued = now_issued
         cap.implemented |= now_issued
-        owed = self._cache.asked_back(inode, cap, now)
+        owed = self._cache.note_revoking(inode, cap, now)
         if lost := before & ~now_issued:
             self._cache.emit(CapRevoking, inode, cap, lost)
         if gained := now_issued & ~before:
             self._cache.emit(CapGranted, inode, cap, gained)
-        self.free(inode, cap, now)
         self._cache.wake(inode)
         sent = self._checks.check(inode, now) if lost or gained or cap.revoking or stale else set()
         nothing_left = message.op == CapOp.REVOKE and not cap.revoking & self._checks.in_use(inode, cap)
-        if (nothing_left or owed) and cap.rank not in sent:
+        if (nothing_left or owed) and cap.rank not in sent and not self._cache.waits(cap):
             self._checks.answer(inode, cap)  # it is waited for all the same
-
-    def free(self, inode: Inode, cap: InodeCap, now: float) -> None:
-        """Set going what frees bits that are asked back: dirty data are written, cached ones forgotten.
-
-        The answer leaves when that is over, however long it takes: it promises that nothing of ours will be written
-        or read under them any more.
-        """
-        in_use = cap.revoking & self._checks.in_use(inode, cap)
-        if in_use & Cap.FILE_BUFFER:
-            self._hooks.write_back(inode, now)
-        if in_use & Cap.FILE_CACHE:
-            self._hooks.invalidate(inode, now)
 
     def take_fields(self, inode: Inode, message: ClientCaps, from_auth: bool, now: float) -> None:
         """Believe what a GRANT, REVOKE or IMPORT says of the inode, as far as ours is not newer."""

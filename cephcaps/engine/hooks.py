@@ -7,8 +7,6 @@ then the bits that cover the data count as used, so nothing is acknowledged earl
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 from cephcaps.actions import RunHook
 from cephcaps.engine.cache import Cache
 from cephcaps.engine.inode import Hook, Inode
@@ -17,15 +15,10 @@ __all__ = ["Hooks"]
 
 
 class Hooks:
-    """The handler's work, by inode.
-
-    Attributes:
-        finished: told of an inode for which a hook has ended; the engine looks at its caps again.
-    """
+    """The handler's work, by inode."""
 
     def __init__(self, cache: Cache) -> None:
         self._cache = cache
-        self.finished: Callable[[Inode, float], None] = lambda inode, now: None
 
     def write_back(self, inode: Inode, now: float) -> None:
         """Have all dirty data written to the OSDs, the oldest snap context first."""
@@ -35,15 +28,19 @@ class Hooks:
                 self._add(inode, Hook("writeback", now, data=data))
 
     def invalidate(self, inode: Inode, now: float) -> None:
-        """Have cached data forgotten."""
+        """Have cached data forgotten, once no block is left that may still add to them."""
         use = inode.use
-        if use is not None and use.cache_gen and not any(hook.kind == "invalidate" for hook in use.hooks):
-            self._add(inode, Hook("invalidate", now, gen=use.cache_gen))
+        if use is None or not use.cached_gen or use.cache:
+            return
+        if not any(hook.kind == "invalidate" for hook in use.hooks):
+            self._add(inode, Hook("invalidate", now, gen=use.cached_gen))
 
     def truncate(self, inode: Inode, now: float) -> None:
         """Have data past the file's new end forgotten, cached or not yet written."""
         use = inode.use
-        if use is not None and (use.cache_gen or use.dirty_data or use.cache or use.buffer):
+        if not self._cache.handled or use is None:
+            return
+        if use.cached_gen or use.dirty_data or use.cache or use.buffer:
             self._add(inode, Hook("truncate", now, size=inode.size, truncate_seq=inode.truncate_seq))
 
     def _add(self, inode: Inode, hook: Hook) -> None:
@@ -53,29 +50,46 @@ class Hooks:
             self._cache.out.append(RunHook(inode.ino, hook))
 
     def done(self, inode: Inode, hook: Hook, error: Exception | None, now: float) -> None:
-        """The handler has ended ``hook``. What a failing writeback was to save is lost, and said to be; a failing
-        invalidation is tried again, since acknowledging it would be a lie."""
+        """The handler has ended ``hook``.
+
+        What a failing writeback was to save is lost, and said to be; what it failed to forget it is asked to forget
+        again, since acknowledging it would be a lie.
+        """
         use = inode.use
         if use is None or not use.hooks or use.hooks[0] is not hook:
             return  # of a session that is gone
         use.hooks.popleft()
+        if use.hooks:
+            self._cache.out.append(RunHook(inode.ino, use.hooks[0]))
         if hook.data is not None:
             hook.data.writing_back = False
             if error is None and hook.data.again:
                 hook.data.since = hook.since
+                self.write_back(inode, now)
             elif hook.data in use.dirty_data:
                 use.dirty_data.remove(hook.data)
             if error is not None:
                 self.failed(inode, error)
-        elif hook.kind == "invalidate":
-            if error is not None:
-                use.hooks.append(hook)
-            elif use.cache_gen == hook.gen:
-                use.cache_gen = 0
-        if use.hooks:
-            self._cache.out.append(RunHook(inode.ino, use.hooks[0]))
+        elif error is not None:
+            self._add(inode, hook)
+        elif hook.kind == "invalidate" and use.cached_gen == hook.gen:
+            use.cached_gen = 0
         self._cache.wake(inode)
-        self.finished(inode, now)
+
+    def drop(self, inode: Inode, now: float) -> bool:
+        """The session is gone: what was written cannot be saved, what is cached not relied on. Gives whether there was
+        something to save."""
+        use = inode.use
+        if use is None:
+            return False
+        had_dirty = bool(use.dirty_data)
+        use.dirty_data.clear()
+        while len(use.hooks) > 1:  # the first is on its way
+            use.hooks.pop()
+        if had_dirty and not use.cached_gen:
+            use.cached_gen = inode.cache_gen or 1
+        self.invalidate(inode, now)
+        return had_dirty
 
     def failed(self, inode: Inode, error: Exception) -> None:
         """Data or changes of ``inode`` are lost: each handle is to hear of it once."""

@@ -207,30 +207,32 @@ class Use:
         rd, wr, cache, buffer: how many blocks use FILE_RD, FILE_WR, FILE_CACHE, FILE_BUFFER right now.
         head: the snap context that what is changed or written now belongs to; None while nothing is.
         dirty_data: written to memory only, oldest snap context first.
-        cache_gen: generation of the data a handler may have cached; 0 for none.
+        cached_gen: generation of FILE_CACHE under which the handler may have cached data; 0 if it has none.
         cap_snaps: snapshots whose state is not safe at the MDS, oldest first.
         wanted_max_size, requested_max_size: how far somebody wants to write, and how far the MDS was asked for.
         reported_size: the size the MDS was last told.
         waiting: for caps.
         hooks: what the handler is to do, the first of which it is doing.
+        lost: how the session went that all its caps came from; None while there are caps, or will be by themselves.
         error: what befell data or changes, None if nothing did; ``errors`` counts them, so that each handle tells once.
     """
 
     __slots__ = (
-        "buffer", "cache", "cache_gen", "cap_snaps", "dirty_data", "error", "errors", "head", "hooks", "modes", "rd",
-        "reported_size", "requested_max_size", "waiting", "wanted_max_size", "wr",
+        "buffer", "cache", "cached_gen", "cap_snaps", "dirty_data", "error", "errors", "head", "hooks", "lost", "modes",
+        "rd", "reported_size", "requested_max_size", "waiting", "wanted_max_size", "wr",
     )  # fmt: skip
 
-    def __init__(self) -> None:
+    def __init__(self, size: int) -> None:
         self.modes: dict[int, int] = {}
         self.rd = self.wr = self.cache = self.buffer = 0
         self.head: SnapContext | None = None
         self.dirty_data: list[DirtyData] = []
-        self.cache_gen = 0
+        self.cached_gen = 0
+        self.lost: Exception | None = None
         self.cap_snaps: list[CapSnap] = []
         self.wanted_max_size = 0
         self.requested_max_size = 0
-        self.reported_size = 0
+        self.reported_size = size
         self.waiting: deque[RefWait] = deque()
         self.hooks: deque[Hook] = deque()
         self.error: Exception | None = None
@@ -246,7 +248,7 @@ class Use:
             or self.cache
             or self.buffer
             or self.dirty_data
-            or self.cache_gen
+            or self.cached_gen
             or self.cap_snaps
             or self.waiting
             or self.hooks
@@ -357,7 +359,7 @@ class Inode:
             used |= Cap.FILE_RD
         if use.wr:
             used |= Cap.FILE_WR
-        if use.cache or use.cache_gen:
+        if use.cache or use.cached_gen:
             used |= Cap.FILE_CACHE
         if use.buffer or use.dirty_data:
             used |= Cap.FILE_BUFFER

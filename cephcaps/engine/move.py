@@ -21,6 +21,9 @@ from cephwire.caps import CapFlag, CapPeer, ClientCaps
 __all__ = ["Moves"]
 
 U32 = 1 << 32
+MAX_MDS = 256
+"""Ranks there can be (ceph: src/mds/mdstypes.h)."""
+NOBODY = CapPeer(0, 0, 0, 0, 0)
 
 
 class Moves:
@@ -44,6 +47,8 @@ class Moves:
         """
         assert isinstance(message.body, CapPeer)
         peer = message.body
+        if not 0 <= peer.mds < MAX_MDS or peer.mds == cap.rank:
+            peer = NOBODY
         was_auth = inode.auth_rank == cap.rank
         self._cache.emit(CapExported, inode, cap, cap.issued)
         target = inode.caps.get(peer.mds) if peer.cap_id else None
@@ -63,7 +68,7 @@ class Moves:
                 target.issued, target.implemented = cap.issued, cap.implemented
                 target.mds_wanted = cap.mds_wanted
                 self._stand_in(target, peer)
-                self._cache.asked_back(inode, target, now)
+                self._cache.note_revoking(inode, target, now)
                 if was_auth:
                     inode.auth_rank = peer.mds
             self._cache.need_session(peer.mds)
@@ -102,14 +107,13 @@ class Moves:
         self._drop_peer(inode, message.peer, rank, now)
         self._realms.enter(inode, message.realm, now, auth=rank == inode.auth_rank)
         self._cache.note_issue(inode, before, cap.issued)
-        self._cache.asked_back(inode, cap, now)
+        self._cache.note_revoking(inode, cap, now)
         self._cache.emit(CapImported, inode, cap, cap.issued)
         if rank == inode.auth_rank:
             if inode.use is not None:
                 inode.use.requested_max_size = 0  # what the other was asked for, this one does not know
             # What left on its way there may have been dropped in silence; a flush that is known is acknowledged again.
             self._flushes.resend(inode, cap)
-        self._grants.free(inode, cap, now)
         self._cache.wake(inode)
         self._checks.check(inode, now)
 

@@ -30,7 +30,8 @@ class Reconnects:
         self._checks = checks
         self._releases = releases
         self._realms = realms
-        self._early: dict[int, int] = {}  # by inode, the newest flush that went before the RECONNECT
+        self._early: dict[int, dict[int, int]] = {}
+        """By rank and inode, the newest flush that went before the RECONNECT."""
 
     def compose(self, rank: int, gen: int, ttl: float) -> None:
         """Send what goes before the RECONNECT, and the RECONNECT.
@@ -41,6 +42,7 @@ class Reconnects:
         before, state.gen, state.ttl = state.gen, gen, ttl
         state.releases, state.release_at = [], float("inf")
         state.read_only, state.recovering = False, True
+        early = self._early[rank] = {}
         told: list[ReconnectCap] = []
         realms: dict[int, None] = {}
         for inode, cap in self._cache.caps_of(rank):
@@ -48,7 +50,7 @@ class Reconnects:
             self._renew(inode, cap, gen, stale=cap.gen != before)
             if inode.auth_rank == rank and inode.flushes and inode.flushing & ~was:
                 self._flushes.resend(inode, cap)
-                self._early[inode.ino] = inode.flushes[-1].tid
+                early[inode.ino] = inode.flushes[-1].tid
             told.append(ReconnectCap(inode.ino, self._entry(inode, cap)))
             if inode.realm:
                 realms[inode.realm] = None
@@ -67,6 +69,7 @@ class Reconnects:
         cap.seq = cap.issue_seq = cap.mseq = 0
         cap.mds_wanted = inode.file_wanted | inode.used
         cap.gen = gen
+        cap.standing_in = False
         self._cache.settled(inode, cap)
 
     def _entry(self, inode: Inode, cap: InodeCap) -> CapReconnect:
@@ -89,17 +92,19 @@ class Reconnects:
     def serving(self, rank: int, now: float) -> None:
         """The rank serves again: send it the flushes it may have lost, let go on who waited."""
         self._cache.rank(rank).recovering = False
+        early = self._early.pop(rank, {})
         flushing = dict.fromkeys(flush.ino for flush in self._cache.flushes.values())
         for ino in flushing:
             inode = self._cache.inodes[ino]
             cap = inode.caps.get(rank)
             if cap is not None and inode.auth_rank == rank:
-                self._flushes.resend(inode, cap, after=self._early.get(ino, 0))
-        self._early.clear()
+                self._flushes.resend(inode, cap, after=early.get(ino, 0))
         self._releases.flush(rank)
-        for ino in list(self._cache.in_use):
+        for ino in dict.fromkeys([*self._cache.in_use, *self._cache.revoking]):
             inode = self._cache.inodes[ino]
-            if rank in inode.caps and inode.use is not None:
+            if rank not in inode.caps:
+                continue
+            if inode.use is not None:
                 inode.use.wanted_max_size = inode.use.requested_max_size = 0
                 self._cache.wake(inode)
-                self._checks.check(inode, now)
+            self._checks.check(inode, now)

@@ -25,6 +25,7 @@ from cephwire.capbits import Cap, FileMode
 __all__ = ["REFERABLE", "Got", "Refs"]
 
 NEVER = float("inf")
+U64 = 1 << 64
 
 READING = Cap.FILE_RD | Cap.FILE_CACHE
 WRITING = Cap.FILE_WR | Cap.FILE_BUFFER
@@ -78,6 +79,11 @@ class Refs:
             else:
                 self._try(wait, inode, now)
 
+    def wake_all(self) -> None:
+        """Look at everybody once more: caps count that did not."""
+        for ino in dict.fromkeys(self._inos.values()):
+            self._cache.wake(self._cache.inodes[ino])
+
     def cancel(self, token: int) -> None:
         """Whoever waited under ``token`` does so no more."""
         found = self._waiting(token)
@@ -101,6 +107,8 @@ class Refs:
 
     def _refusal(self, wait: RefWait, inode: Inode) -> Exception | None:
         """Why ``wait`` will never end well; None if it may."""
+        if inode.use is not None and inode.use.lost is not None:
+            return inode.use.lost
         bits = wait.need | wait.want
         if (bits & WRITING and not wait.mode & FileMode.WR) or (bits & READING and not wait.mode & FileMode.RD):
             return MdsError(errno.EBADF, "not opened for that", f"inode {inode.ino:#x}")
@@ -118,14 +126,16 @@ class Refs:
         if wait.endoff > inode.max_size and wait.endoff > use.wanted_max_size:
             use.wanted_max_size = wait.endoff
             self._checks.check(inode, now, auth_only=True)
+        if (wait.need | wait.want) & Cap.FILE_CACHE and use.cached_gen not in (0, inode.cache_gen):
+            self._hooks.invalidate(inode, now)
         if self.why(wait, inode, now):
             return False
-        got = wait.need | (self._cache.issued(inode, now) & wait.want)
+        got = wait.need | (self._have(inode, now) & wait.want)
         for bit, count in COUNTED:
             if got & bit:
                 setattr(use, count, getattr(use, count) + 1)
         if got & Cap.FILE_CACHE and self._cache.handled:
-            use.cache_gen = inode.cache_gen
+            use.cached_gen = inode.cache_gen or 1
         if got & Cap.FILE_WR and use.head is None:
             use.head = self._cache.context(inode.realm)
         use.waiting.remove(wait)
@@ -148,9 +158,7 @@ class Refs:
                 return f"leave to write up to {wait.endoff}, beyond max_size {inode.max_size}"
             if use.cap_snaps and use.cap_snaps[-1].writing:
                 return "the end of a write from before a snapshot"
-        have = self._cache.issued(inode, now)
-        if any(hook.kind == "invalidate" for hook in use.hooks):
-            have &= ~Cap.FILE_CACHE
+        have = self._have(inode, now)
         if missing := wait.need & ~have:
             return f"{Caps.of(missing)}, which no MDS has granted"
         implemented = 0
@@ -160,6 +168,16 @@ class Refs:
             return f"the end of {Caps.of(back)}, which is being given back"
         return ""
 
+    def _have(self, inode: Inode, now: float) -> int:
+        """Bits that may be taken now: FILE_CACHE not while data cached under an earlier one are still there."""
+        have = self._cache.issued(inode, now)
+        use = inode.use
+        if use is not None and use.cached_gen:
+            forgetting = any(hook.kind == "invalidate" for hook in use.hooks)
+            if forgetting or use.cached_gen not in (0, inode.cache_gen or 1):
+                have &= ~Cap.FILE_CACHE
+        return have
+
     # Using them
 
     def wrote(self, inode: Inode, endoff: int, mtime: int, now: float, *, buffered: bool) -> None:
@@ -168,7 +186,7 @@ class Refs:
         inode.size = max(inode.size, endoff)
         inode.mtime = max(inode.mtime, mtime)
         inode.ctime = max(inode.ctime, mtime)
-        inode.change_attr += 1
+        inode.change_attr = (inode.change_attr + 1) % U64
         self._flushes.mark_dirty(inode, Cap.FILE_WR, now)
         if buffered:
             assert use.head is not None
@@ -177,17 +195,8 @@ class Refs:
                 use.dirty_data.append(DirtyData(use.head, now))
             else:
                 newest.again = True
-        if self._near_max_size(inode):
+        if self._checks.size_is_news(inode):
             self._checks.check(inode, now, auth_only=True)
-
-    def _near_max_size(self, inode: Inode) -> bool:
-        """Half of what was granted since the last report is used up: the MDS should hear of it before it is gone
-        (kernel: ``__ceph_should_report_size``)."""
-        use = inode.use
-        assert use is not None
-        if inode.size >= inode.max_size:
-            return True
-        return inode.max_size > use.reported_size and 2 * inode.size >= inode.max_size + use.reported_size
 
     def put(self, inode: Inode, bits: int, now: float) -> None:
         """Let go of what `get` took."""

@@ -32,7 +32,8 @@ class Releases:
     def drop(self, inode: Inode, now: float) -> None:
         """Forget ``inode``; its caps go out with the next batch."""
         for cap in list(inode.caps.values()):
-            self.queue(cap.rank, CapItem(inode.ino, cap.cap_id, cap.mseq, cap.issue_seq), now)
+            if not cap.standing_in:  # its IMPORT will find nothing here, and be answered for that
+                self.queue(cap.rank, CapItem(inode.ino, cap.cap_id, cap.mseq, cap.issue_seq), now)
             held, cap.issued = cap.issued | cap.implemented, 0
             self._cache.emit(CapReleased, inode, cap, held)
             self._cache.remove_cap(inode, cap)

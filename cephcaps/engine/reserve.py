@@ -17,10 +17,16 @@ DEFAULT_LIMIT = 1 << 20
 class Reservation:
     """Room set aside for one reply."""
 
-    __slots__ = ("count",)
+    __slots__ = ("_pool", "count")
 
-    def __init__(self, count: int) -> None:
+    def __init__(self, pool: Pool, count: int) -> None:
+        self._pool = pool
         self.count = count
+
+    def end(self) -> None:
+        """What is left of it is free again."""
+        self._pool.reserved -= self.count
+        self.count = 0
 
 
 class Pool:
@@ -53,12 +59,7 @@ class Pool:
         if count > self.available:
             self._shrink(count - self.available)
         self.reserved += count
-        return Reservation(count)
-
-    def unreserve(self, reservation: Reservation) -> None:
-        """What is left of ``reservation`` is free again."""
-        self.reserved -= reservation.count
-        reservation.count = 0
+        return Reservation(self, count)
 
     def take(self, reservation: Reservation | None) -> None:
         """One cap comes, into the room set aside for it if there is any."""

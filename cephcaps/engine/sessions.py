@@ -58,9 +58,11 @@ class Sessions:
 
     def renewed(self, rank: int, ttl: float, now: float) -> None:
         state = self._cache.rank(rank)
-        was_stale, state.ttl = not state.ttl, ttl
+        was_stale, had_run_out, state.ttl = not state.ttl, state.ttl <= now, ttl
         if was_stale:
             self._grants.session_renewed(rank, now)
+        if had_run_out:
+            self._refs.wake_all()
 
     def read_only(self, rank: int) -> None:
         """The MDS takes no changes any more: those who wait to make some are told."""
@@ -70,7 +72,7 @@ class Sessions:
 
     # Its end
 
-    def lost(self, rank: int, error: Exception) -> dict[int, str]:
+    def lost(self, rank: int, error: Exception, now: float) -> dict[int, str]:
         """Forget everything of a session that is gone; names, by inode, what was changed here and is lost.
 
         Whoever has such an inode open hears of it once, at his next fsync or close.
@@ -83,7 +85,7 @@ class Sessions:
         for inode, cap in self._cache.caps_of(rank):
             if inode.auth_rank == rank:
                 bits = self._flushes.forget(inode)
-                if self._drop_data(inode, now=0.0):
+                if self._hooks.drop(inode, now):
                     bits |= Cap.FILE_BUFFER
                 if bits:
                     lost[inode.ino] = f"inode {inode.ino:#x}: {Caps.of(bits)}"
@@ -92,19 +94,12 @@ class Sessions:
             self._cache.remove_cap(inode, cap)
             if not inode.caps:
                 self._nothing_left(inode, error)
+        self._refs.wake_all()
         return lost
 
-    def _drop_data(self, inode: Inode, now: float) -> bool:
-        """What a handler holds of the inode is of no more use: cached data may be old, written ones cannot be saved."""
-        use = inode.use
-        if use is None:
-            return False
-        had_dirty = bool(use.dirty_data)
-        use.dirty_data.clear()
-        self._hooks.invalidate(inode, now)
-        return had_dirty
-
     def _nothing_left(self, inode: Inode, error: Exception) -> None:
+        if inode.use is not None:
+            inode.use.lost = error
         for wait in list(inode.use.waiting) if inode.use is not None else ():
             self._refs.cancel(wait.token)
             self._cache.out.append(Failed(wait.token, error))
@@ -124,12 +119,16 @@ class Sessions:
         Args:
             rank: whose caps matter; of an inode that must stay a cap of his goes alone, if another's covers its use.
         """
-        for inode in list(self._cache.inodes.values()):
-            if not more():
+        inodes = self._cache.inodes
+        for _ in range(len(inodes)):
+            if not inodes or not more():
                 return
+            inode = next(iter(inodes.values()))
             if not inode.pinned:
                 self._releases.drop(inode, now)
-            elif rank is not None:
+                continue
+            self._cache.touch(inode)  # or it would be in the way of every look for the coldest
+            if rank is not None:
                 self._make_way(inode, rank, now)
 
     def _make_way(self, inode: Inode, rank: int, now: float) -> None:
@@ -140,7 +139,7 @@ class Sessions:
             self._cache.remove_cap(inode, cap)
             return
         use = inode.use
-        if use is not None and not use.modes and use.cache_gen and not use.dirty_data:
+        if use is not None and not use.modes and use.cached_gen and not use.dirty_data:
             self._hooks.invalidate(inode, now)
         elif use is None or not use.modes:
             self._flushes.hurry(inode)

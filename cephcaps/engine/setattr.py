@@ -115,7 +115,7 @@ def apply(inode: Inode, change: Change, issued: int) -> tuple[int, Remainder | N
             drop |= TRUNCATED
     if dirty:
         inode.ctime = max(inode.ctime, change.stamp)
-        inode.change_attr += 1
+        inode.change_attr = (inode.change_attr + 1) % 2**64
     if not mask:
         return dirty, None
     return dirty, Remainder(_args(change, mode, inode.size, mask), drop)

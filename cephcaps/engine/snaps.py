@@ -18,6 +18,7 @@ from cephwire.capbits import Cap
 
 __all__ = ["CapSnaps"]
 
+U64 = 1 << 64
 CHANGES = Cap.AUTH_EXCL | Cap.LINK_EXCL | Cap.XATTR_EXCL | Cap.FILE_EXCL | Cap.FILE_WR
 """Bits under which a snapshot may differ from what the MDS has."""
 
@@ -59,6 +60,9 @@ class CapSnaps:
             snap.writing = bool(use.wr)
             if snap.need_flush or snap.writing or has_data:
                 use.cap_snaps.append(snap)
+                if inode.dirty & Cap.XATTR_EXCL:
+                    # The snapshot's flush must not pass for the inode's own, which an MDS would then take for known.
+                    inode.xattr_version = (inode.xattr_version + 1) % U64
 
     def written(self, inode: Inode, now: float) -> None:
         """Nobody writes any more: a snapshot that waited for that has its final state."""

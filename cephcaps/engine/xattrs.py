@@ -86,9 +86,9 @@ def apply(inode: Inode, change: XattrChange, issued: int, limit: int) -> int | N
         return None
     # Another dict, in the order of the names: a snapshot may keep the one before.
     inode.xattrs = {name: changed[name] for name in sorted(changed, key=_raw)}
-    inode.xattr_version += 1
+    inode.xattr_version = (inode.xattr_version + 1) % 2**64
     inode.ctime = max(inode.ctime, change.stamp)
-    inode.change_attr += 1
+    inode.change_attr = (inode.change_attr + 1) % 2**64
     return 0
 
 

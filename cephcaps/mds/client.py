@@ -79,6 +79,7 @@ class MdsClient:
         self.con_modes = con_modes
         self._metadata = metadata
         self._closing: int | None = None  # the token of the call that closes us
+        self._needed: dict[int, None] = {}  # ranks that take caps of ours over
         self._last_refused: int | None = None  # gid of the MDS that last refused our ticket
 
     # Local calls
@@ -182,9 +183,10 @@ class MdsClient:
         self.engine.put_refs(ino, bits, now)
         self._carry_out(now)
 
-    def wrote(self, ino: int, endoff: int, mtime: int, buffered: bool, now: float) -> None:
-        self.engine.wrote(ino, endoff, mtime, now, buffered=buffered)
+    def wrote(self, ino: int, endoff: int, mtime: int, buffered: bool, now: float) -> Exception | None:
+        lost = self.engine.wrote(ino, endoff, mtime, now, buffered=buffered)
         self._carry_out(now)
+        return lost
 
     def hook_done(self, ino: int, hook: Hook, error: Exception | None, now: float) -> None:
         """The data handler has ended what it was asked to do."""
@@ -229,7 +231,7 @@ class MdsClient:
         session = self.sessions.get(rank)
         if session is not None and (session.final is not None or session.state != "closed"):
             return session
-        if self.mdsmap is None or self._closing is not None:
+        if self.mdsmap is None or (self._closing is not None and rank not in self._needed):
             return None
         info = serving(self.mdsmap).get(rank)
         if info is None:
@@ -276,6 +278,8 @@ class MdsClient:
             owner_uid=who.uid if operation.creates else NO_OWNER,
             owner_gid=who.gid if operation.creates else NO_OWNER,
         )
+        if request.reserved is None:
+            request.reserved = self.engine.reserve(operation.brings)
         session.send(message, tid=request.tid)  # raises where an argument fits no message: then it was never sent
         request.sent = True
         request.sent_at = now
@@ -303,6 +307,7 @@ class MdsClient:
             if gid != session.gid:
                 session.replaced(now)
                 del self.sessions[rank]
+        self._open_needed(now)
         self._route_waiting(now)
 
     def tickets_renewed(self, now: float) -> None:
@@ -383,7 +388,7 @@ class MdsClient:
 
     def session_ended(self, session: Session, error: Exception, now: float) -> None:
         self._changed(session)
-        lost = self.engine.session_lost(session.rank, error)
+        lost = self.engine.session_lost(session.rank, error, now)
         if lost:
             named = tuple(lost.values())
             lost_here = f"{error}; changes the MDS has not got are lost: {', '.join(named)}"
@@ -402,7 +407,8 @@ class MdsClient:
         self._maybe_closed()
 
     def session_closed(self, session: Session, now: float) -> None:
-        self.engine.session_lost(session.rank, ConnectionFailed("the session was closed"))
+        self.engine.session_lost(session.rank, ConnectionFailed("the session was closed"), now)
+        self._carry_out(now)
         self._changed(session)
         for request in self.requests:
             if request.rank == session.rank:
@@ -445,7 +451,9 @@ class MdsClient:
             self._carry_out(now)
             return
         operation = request.operation
-        inode, listed = self.engine.reply(session.rank, reply, request.sent_at, now, listing=operation.listing)
+        inode, listed = self.engine.reply(
+            session.rank, reply, request.sent_at, now, listing=operation.listing, reserved=request.reserved
+        )
         token = self.requests.release(request)
         if not request.unsafe and not reply.result:
             self._applied(operation, reply, inode, token is None, now)
@@ -494,12 +502,19 @@ class MdsClient:
             match action:
                 case Send():
                     session = self.sessions.get(action.rank)
-                    if session is not None and session.connection is not None:
+                    if session is not None and (session.usable or session.state == "closing"):
                         session.send(action.message, tid=action.tid)
                 case NeedSession():
-                    self.session(action.rank, now)
+                    self._needed[action.rank] = None
+                    self._open_needed(now)
                 case _:
                     self.out.append(action)
+
+    def _open_needed(self, now: float) -> None:
+        """Open sessions with ranks that take caps of ours over, as soon as the map shows who they are."""
+        for rank in list(self._needed):
+            if self.session(rank, now) is not None:
+                del self._needed[rank]
 
     # What time brings
 

@@ -14,16 +14,19 @@ from typing import NamedTuple
 
 from cephcaps.engine.inode import Inode
 from cephcaps.engine.listing import Listing
+from cephcaps.engine.reserve import Reservation
 from cephcaps.engine.xattrs import VIRTUAL, XattrChange
 from cephwire.capbits import Cap
 from cephwire.reply import ClientReply
 from cephwire.request import FilePath
-from cephwire.requestargs import RequestArgs, SetxattrArgs, SetxattrFlag
+from cephwire.requestargs import ReaddirArgs, RequestArgs, SetxattrArgs, SetxattrFlag
 from cephwire.requestop import WRITE_OPS, RequestOp
 
 __all__ = ["Answer", "Operation", "Request", "Requests", "xattr_operation"]
 
 NO_PATH = FilePath()
+LISTED = 1024
+"""Entries, about, of one reply to a READDIR that names no limit: as many as fit 512 KiB."""
 CREATE_OPS = frozenset((RequestOp.CREATE, RequestOp.MKNOD, RequestOp.MKDIR, RequestOp.SYMLINK))
 """Ops that make an inode. From Reef on these name its owner: an MDS that is told of none does not survive it
 (ceph: src/mds/Server.cc, ``prepare_new_inode``)."""
@@ -53,6 +56,11 @@ class Operation:
     drop: int = 0
     file_mode: int | None = None
     listing: Listing | None = None
+
+    @property
+    def brings(self) -> int:
+        """How many caps its reply may bring: on the target and its directory, or on all that a listing names."""
+        return (self.args.max_entries or LISTED) + 1 if isinstance(self.args, ReaddirArgs) else 2
 
     @property
     def writes(self) -> bool:
@@ -102,6 +110,7 @@ class Request:
         unsafe: applied, not yet durable.
         deadline: when the caller stops waiting.
         sent_at: when it last left.
+        reserved: room for the caps its reply brings.
         inos: inodes it changes, as far as known: what fsync on one of them waits for.
     """
 
@@ -114,6 +123,7 @@ class Request:
     num_fwd: int = 0
     unsafe: bool = False
     sent_at: float = 0.0
+    reserved: Reservation | None = None
     inos: set[int] = field(default_factory=set)
 
     def __str__(self) -> str:
@@ -167,6 +177,8 @@ class Requests:
 
     def finish(self, request: Request) -> None:
         self.by_tid.pop(request.tid, None)
+        if request.reserved is not None:
+            request.reserved.end()
 
     def cancel(self, token: int) -> None:
         """The caller has gone. What was never sent is forgotten; the rest goes on to its reply."""

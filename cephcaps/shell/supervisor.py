@@ -272,13 +272,19 @@ class Supervisor:
 
     async def _run_hook(self, action: RunHook) -> None:
         """Let the data handler do its work, which is over when this says so and never before."""
-        hook, error = action.hook, None
+        hook = action.hook
+        error: Exception | None = None
         try:
             with anyio.fail_after(self.core.mds.hook_timeout):
                 await self._handle(action.ino, hook)
+        except asyncio.CancelledError:
+            if self._leaving.is_set():
+                raise
+            error = RuntimeError("the data handler was cancelled by something of its own")
         except Exception as failure:
             error = failure
-            note("data.failed", ino=action.ino, what=hook.kind, error=repr(failure))
+        if error is not None:
+            note("data.failed", ino=action.ino, what=hook.kind, error=repr(error))
             if hook.kind != "writeback":
                 await anyio.sleep(RETRY_PAUSE)
         self._enter(lambda now: self.core.mds.hook_done(action.ino, hook, error, now))

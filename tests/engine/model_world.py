@@ -62,6 +62,8 @@ class World:
         self.fresh: dict[tuple[int, int], bool] = {}
         """Data in memory only, by inode and snap context; whether some came since the handler began to write them."""
         self.log: list[str] = []
+        self.cached: dict[int, int] = {}
+        """Data that the handler keeps to be read again: by inode, under which FILE_CACHE they were read."""
         self.modes: dict[int, int] = {}
         """What whoever changed it last made of each inode's mode, as far as there is one such."""
         self.tids: dict[int, int] = {}
@@ -92,6 +94,10 @@ class World:
                 self.waits.remove((token, ino))
                 assert not isinstance(result, Exception), result
                 self.refs.append((ino, result.bits, token))
+                if result.bits & Cap.FILE_CACHE:
+                    gen = self.bench.inode(ino).cache_gen
+                    assert self.cached.get(ino, gen) == gen, "old data under a new FILE_CACHE"
+                    self.cached[ino] = gen
 
     def _look_at(self, send: Send) -> None:
         """What no message may do, whatever has happened."""
@@ -105,6 +111,8 @@ class World:
                 assert message.flags & ClientCapsFlag.PENDING_CAPSNAP, "the MDS will fill the snapshot by itself"
             if self._unwritten(message.ino):
                 assert message.caps & Cap.FILE_BUFFER, "answered before the data were written back"
+            if message.ino in self.cached and not self._was_stale(message.ino):
+                assert message.caps & Cap.FILE_CACHE, "answered before cached data were forgotten"
         elif isinstance(message, ClientCapRelease):
             self.log.append(f"{send.rank} {message}")
             for item in message.caps:
@@ -407,6 +415,9 @@ class World:
             return
         if hook.data is not None and (fails or not self.fresh.get((ino, hook.data.context.seq))):
             self.fresh.pop((ino, hook.data.context.seq), None)
+        if hook.kind == "invalidate" and not fails:
+            assert not any(held == ino and bits & Cap.FILE_CACHE for held, bits, _ in self.refs), "a block still reads"
+            self.cached.pop(ino, None)
         self.bench.finish(ino, RuntimeError("disk") if fails else None)
         self.after()
 
@@ -454,9 +465,9 @@ class World:
             self.gives_up_waiting(0)
         while self.refs:
             self.puts(0)
+        engine.write_back(0, bench.now)
+        self.after()
         for _ in range(ROUNDS):
-            engine.write_back(0, bench.now)
-            self.after()
             while bench.running:
                 self.handler_ends(next(iter(bench.running)), False)
             for rank in self.cluster.ranks:

@@ -258,7 +258,7 @@ def test_it_ends_with_the_shared_bit(lost: str) -> None:
         case "stale" | "renewed":
             bench.engine.sessions.stale(0, 2)
         case "lost":
-            bench.engine.session_lost(0, ConnectionError())
+            bench.engine.session_lost(0, ConnectionError(), bench.now)
         case "time":
             bench.engine.session_renewed(0, bench.now + 5, bench.now)
             bench.now += 6

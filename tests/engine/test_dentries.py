@@ -166,7 +166,7 @@ def test_a_lease_ends_with_its_session() -> None:
     bench.hold(7, SHARED, rank=1, auth=False)
     assert found(bench) == 7
 
-    bench.engine.session_lost(0, GONE)
+    bench.engine.session_lost(0, GONE, bench.now)
     assert found(bench) is None
     bench.engine.sessions.opened(0, bench.engine.cache.rank(0).gen + 1, 1e9, 0)
 

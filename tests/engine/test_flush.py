@@ -194,7 +194,7 @@ def test_tids_come_from_one_counter_over_all_ranks_and_are_never_reused() -> Non
             bench.change(ino, uid=turn + 5)
             tids.append(bench.flush(ino))
             bench.ack(ino, tids[-1], rank=rank)
-    bench.engine.session_lost(0, GONE)
+    bench.engine.session_lost(0, GONE, bench.now)
     bench.engine.sessions.opened(0, 9, 1e9, 0)
     bench.hold(7, ALL)
     bench.change(7, uid=9)

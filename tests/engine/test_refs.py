@@ -32,7 +32,7 @@ def test_what_is_there_is_taken_at_once() -> None:
     use = bench.inode(7).use
     assert use is not None
     assert (use.rd, use.wr, use.cache, use.buffer) == (1, 1, 1, 1)
-    assert use.cache_gen == bench.inode(7).cache_gen
+    assert use.cached_gen == bench.inode(7).cache_gen
 
 
 def test_what_was_wanted_and_is_not_there_is_left() -> None:
@@ -95,7 +95,7 @@ def test_cached_data_are_forgotten_before_the_answer() -> None:
     bench.finish(7)
 
     only_update(bench.sent())
-    assert bench.inode(7).use.cache_gen == 0
+    assert bench.inode(7).use.cached_gen == 0
 
 
 def test_an_invalidation_that_fails_is_tried_again() -> None:
@@ -269,7 +269,7 @@ def test_a_lost_session_is_told_to_those_who_wait_and_drops_data() -> None:
     bench.put(7, "Fwb")
     waiting = bench.get(7, "Fw", endoff=100 * MIB)
 
-    lost = bench.engine.session_lost(0, GONE)
+    lost = bench.engine.session_lost(0, GONE, bench.now)
 
     assert lost == {7: "inode 0x7: Fwb"}
     with pytest.raises(type(GONE)):

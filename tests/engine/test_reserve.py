@@ -21,7 +21,7 @@ def test_the_sum_holds_whatever_happens(limit: int, steps: list[tuple[str, int]]
         if what == "reserve":
             held.append(pool.reserve(number))
         elif what == "unreserve" and held:
-            pool.unreserve(held.pop(number % len(held)))
+            held.pop(number % len(held)).end()
         elif what == "take" and held:
             pool.take(held[number % len(held)])
         elif what == "spare":
@@ -44,7 +44,7 @@ def test_the_coldest_make_way_for_a_reply() -> None:
 
     assert sorted(bench.engine.cache.inodes) == [10, 14, 15, 16, 17, 18, 19]
     assert (bench.engine.pool.used, bench.engine.pool.reserved, bench.engine.pool.available) == (7, 3, 0)
-    bench.engine.pool.unreserve(reservation)
+    reservation.end()
     assert bench.engine.pool.available == 3
 
 
@@ -57,6 +57,6 @@ def test_what_is_open_stays_and_the_reply_is_taken_in_all_the_same() -> None:
 
     reservation = bench.engine.reserve(1)
     bench.hold(12, "pAsLs")
-    bench.engine.pool.unreserve(reservation)
+    reservation.end()
 
     assert sorted(bench.engine.cache.inodes) == [10, 11, 12]

@@ -159,7 +159,7 @@ def test_a_lost_session_names_what_was_changed_here_and_is_lost() -> None:
     bench.hold(9, ALL, rank=1)
     bench.change(9, mode=0o600)
 
-    lost = bench.engine.session_lost(0, GONE)
+    lost = bench.engine.session_lost(0, GONE, bench.now)
 
     assert lost == {7: "inode 0x7: AxFx"}
     assert list(bench.engine.cache.inodes) == [9]
@@ -177,7 +177,7 @@ def test_a_lost_session_s_releases_are_not_sent_to_the_next() -> None:
     bench.hold(7, "pAs")
     bench.engine.release(7, bench.now)
 
-    bench.engine.session_lost(0, GONE)
+    bench.engine.session_lost(0, GONE, bench.now)
     bench.engine.sessions.opened(0, 3, 1e9, 0)
     bench.advance(5.0)
 
@@ -190,7 +190,7 @@ def test_an_open_file_outlives_its_session_and_is_forgotten_when_closed() -> Non
     bench.opened(7, FileMode.RDWR)
     bench.sent()
 
-    bench.engine.session_lost(0, GONE)
+    bench.engine.session_lost(0, GONE, bench.now)
 
     assert bench.inode(7).caps == {}
     assert bench.inode(7).auth_rank == -1
@@ -206,7 +206,7 @@ def test_caps_held_from_another_rank_stay() -> None:
     bench.hold(7, "pAsLs", rank=0)
     bench.hold(7, "pAs", rank=1, auth=False)
 
-    assert bench.engine.session_lost(0, GONE) == {}
+    assert bench.engine.session_lost(0, GONE, bench.now) == {}
 
     assert bench.issued(7) == "pAs"
     assert bench.inode(7).auth_rank == -1
@@ -220,7 +220,7 @@ def test_a_revoke_ends_with_its_session() -> None:
     bench.now += 10.0
     assert len(bench.engine.explanations.late(bench.now)) == 1
 
-    bench.engine.session_lost(0, GONE)
+    bench.engine.session_lost(0, GONE, bench.now)
 
     assert bench.engine.explanations.late(bench.now) == []
 

@@ -206,7 +206,7 @@ def test_what_is_lost_with_its_session_is_not_taken_for_what_the_mds_has() -> No
     bench = held()
     bench.opened(7, 1)
     put(bench, "user.b", b"2")
-    assert bench.engine.session_lost(0, ConnectionError()) == {7: "inode 0x7: Xx"}
+    assert bench.engine.session_lost(0, ConnectionError(), bench.now) == {7: "inode 0x7: Xx"}
     bench.engine.sessions.opened(0, 9, float("inf"), 0)
 
     bench.hold(7, "pXs", xattrs={"user.z": b"theirs"}, xattr_version=5)
