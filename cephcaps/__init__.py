@@ -22,7 +22,7 @@ if TYPE_CHECKING:
         SessionLost,
     )
     from cephcaps.shell.data import DataHandler, DataIo
-    from cephcaps.stat import DirEntry, Snapshot, Stat
+    from cephcaps.stat import DirEntry, LockHolder, Snapshot, Stat
 
 __all__ = [
     "AuthError",
@@ -35,6 +35,7 @@ __all__ = [
     "DataHandler",
     "DataIo",
     "DirEntry",
+    "LockHolder",
     "MalformedMessage",
     "MdsError",
     "ProtocolViolation",

@@ -21,6 +21,7 @@ from cephcaps.engine.inode import Inode
 from cephcaps.engine.refs import Got
 from cephcaps.errors import ConfigError, ConnectionFailed, MdsError
 from cephcaps.events import Event
+from cephcaps.filelock import Locking
 from cephcaps.mds.client import Credentials
 from cephcaps.mds.requests import Answer, Operation
 from cephcaps.mds.session import Session
@@ -110,7 +111,7 @@ def connect(
     )
 
 
-class Client(Snapshots, Xattrs):
+class Client(Snapshots, Xattrs, Locking):
     """One mount of one CephFS file system. Made by `connect`."""
 
     def __init__(

@@ -19,7 +19,8 @@ from cephcaps.engine.setattr import Change
 from cephcaps.engine.xattrs import XattrChange
 from cephcaps.errors import AuthError, ConfigError, ConnectionFailed, MdsError, RequestTimeout, SessionLost
 from cephcaps.mds.client import Credentials, MdsClient
-from cephcaps.mds.requests import Answer, Operation
+from cephcaps.mds.locks import Locked
+from cephcaps.mds.requests import Answer, LockCall, Operation
 from cephcaps.mds.session import Session
 from cephcaps.messenger.connection import Connection
 from cephcaps.monitor.client import MonClient, MonTimers
@@ -31,7 +32,20 @@ from cephwire.request import FilePath
 from cephwire.requestargs import GetattrArgs
 from cephwire.requestop import RequestOp
 
-__all__ = ["ROOT_INO", "STAT_MASK", "Close", "Core", "GetRefs", "Mount", "Request", "Safe", "SetAttributes", "SetXattr"]
+__all__ = [
+    "ROOT_INO",
+    "STAT_MASK",
+    "Close",
+    "CloseLocks",
+    "Core",
+    "GetRefs",
+    "Mount",
+    "Request",
+    "Safe",
+    "SetAttributes",
+    "SetLock",
+    "SetXattr",
+]
 
 NEVER = float("inf")
 ROOT_INO = 1
@@ -73,6 +87,21 @@ class Safe:
 
 
 @dataclass(frozen=True, slots=True)
+class SetLock:
+    """Lock or unlock a range of a file; ends when that is done."""
+
+    call: LockCall
+
+
+@dataclass(frozen=True, slots=True)
+class CloseLocks:
+    """Give back the locks that go with an open file, which ``what`` is; ends when they are."""
+
+    handle: int
+    what: str
+
+
+@dataclass(frozen=True, slots=True)
 class GetRefs:
     """Use caps of inode ``ino`` through a handle in ``mode``; brings `cephcaps.engine.refs.Got`, which is to be put."""
 
@@ -88,7 +117,7 @@ class Close:
     """Close every session, then the connections."""
 
 
-Request: TypeAlias = Mount | Close | Operation | SetAttributes | SetXattr | Safe | GetRefs
+Request: TypeAlias = Mount | Close | Operation | SetAttributes | SetXattr | Safe | GetRefs | SetLock | CloseLocks
 
 
 class Core:
@@ -165,6 +194,10 @@ class Core:
                 self.mds.call(token, request, deadline, now)
             case SetAttributes():
                 self.mds.set_attributes(token, request.ino, request.what, request.change, deadline, now)
+            case SetLock():
+                self.mds.locks.ask(token, request.call, deadline, now)
+            case CloseLocks():
+                self.mds.locks.close(token, request.handle, request.what, deadline, now)
             case SetXattr():
                 self.mds.set_xattr(token, request.ino, request.what, request.change, deadline, now)
             case Safe():
@@ -203,18 +236,20 @@ class Core:
         closing = self._closing[1] if self._closing is not None else NEVER
         return min(self.monitors.next_deadline(), self.mds.next_deadline(), mount, closing)
 
-    def cancel(self, token: int) -> None:
+    def cancel(self, token: int, now: float) -> None:
         """Nobody waits for ``token`` any more."""
         if self._mount is not None and self._mount[0] == token:
             self._mount = None
-        self.mds.cancel(token)
+        self.mds.cancel(token, now)
 
     def unclaimed(self, result: object, now: float) -> None:
-        """A call has succeeded, but its caller left before he heard of it: what he opened is closed."""
+        """A call has succeeded, but its caller left before he heard of it: what he opened or locked is given back."""
         if isinstance(result, Answer) and result.file_mode is not None and result.inode is not None:
             self.mds.close_file(result.inode.ino, result.file_mode, now)
         elif isinstance(result, Got):
             self.mds.put_refs(result.ino, result.bits, now)
+        elif isinstance(result, Locked):
+            self.mds.locks.unclaimed(result, now)
 
     def disconnected(self, connection: Connection, error: Exception, now: float) -> None:
         """The connection is gone, or could not be made."""

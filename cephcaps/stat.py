@@ -9,8 +9,10 @@ import msgspec
 
 from cephcaps.caps import Caps
 from cephcaps.engine.inode import Inode
+from cephcaps.engine.locks import OWNER_ALONE
+from cephwire.filelock import FileLock, LockType
 
-__all__ = ["DirEntry", "Snapshot", "Stat"]
+__all__ = ["DirEntry", "LockHolder", "Snapshot", "Stat"]
 
 
 class Stat(msgspec.Struct, frozen=True, gc=False):
@@ -71,6 +73,26 @@ class Stat(msgspec.Struct, frozen=True, gc=False):
     @property
     def is_symlink(self) -> bool:
         return stat.S_ISLNK(self.mode)
+
+
+class LockHolder(msgspec.Struct, frozen=True):
+    """A lock of somebody else that is in the way."""
+
+    exclusive: bool
+    start: int
+    length: int
+    """Bytes; 0 is to the end of the file."""
+    client: int
+    """Global id of his client."""
+    owner: int
+    """Who he is there."""
+    pid: int
+    """His process, if his client tells."""
+
+    @classmethod
+    def of(cls, lock: FileLock) -> Self:
+        owner = lock.owner & ~OWNER_ALONE
+        return cls(lock.type == LockType.EXCL, lock.start, lock.length, lock.client, owner, lock.pid)
 
 
 class DirEntry(msgspec.Struct, frozen=True, gc=False):

@@ -13,6 +13,7 @@ from cephcaps.cli.explain import explain
 from cephcaps.cli.failures import complain, exit_code
 from cephcaps.cli.files import ls, stat
 from cephcaps.cli.hold import hold
+from cephcaps.cli.lint import lint
 from cephcaps.cli.options import CephGroup, Settings, global_options
 from cephcaps.cli.ping import ping
 from cephcaps.cli.status import status
@@ -35,7 +36,7 @@ def cephcaps() -> None:
     """
 
 
-for _command in (decode, explain, hold, ls, ping, stat, status):
+for _command in (decode, explain, hold, lint, ls, ping, stat, status):
     cephcaps.add_command(_command)
 
 

@@ -13,6 +13,7 @@ State in, actions out: `receive`, `reply`, local calls and `tick` take the time 
     release                  whole caps given back
     grants, move             caps come, are asked back, move from rank to rank
     refs                     using caps, and waiting for them
+    locks                    which ranges of files are locked
     setattr, embed           attributes changed; what goes back along with a request
     sessions, reconnect      sessions open, go stale, end; caps recalled; a rank comes up anew
     late                     why things are as they are

@@ -380,8 +380,8 @@ class Inode:
 
     @property
     def pinned(self) -> bool:
-        """Whether it must stay: in use, or changed here and not yet safe at the MDS."""
-        return self.use is not None or bool(self.dirty or self.flushing)
+        """Whether it must stay: in use, locked, or changed here and not yet safe at the MDS."""
+        return self.use is not None or self.locks is not None or bool(self.dirty or self.flushing)
 
     @property
     def unsent_snap(self) -> bool:

@@ -16,6 +16,7 @@ from cephcaps.engine.setattr import Change
 from cephcaps.engine.xattrs import XattrChange, limit_of
 from cephcaps.errors import AuthError, ConnectionFailed, MdsError, RequestTimeout, SessionLost
 from cephcaps.events import MdsMapChanged, SessionChanged
+from cephcaps.mds.locks import Locks
 from cephcaps.mds.ranks import describe, lowest_active, serving
 from cephcaps.mds.requests import NAME_OPS, Answer, Operation, Request, Requests, xattr_operation
 from cephcaps.mds.session import Session
@@ -73,6 +74,7 @@ class MdsClient:
         self.requests = Requests()
         self.engine = Engine()
         self.waits = Waits(self.engine, self.requests)
+        self.locks = Locks(self.engine.cache, self.requests, self._route, out)
         self.unmatched = 0
         self.tickets_wanted = False
         self._credentials = credentials
@@ -142,9 +144,11 @@ class MdsClient:
             else:
                 self.out.append(Done(wait.token, None))
 
-    def cancel(self, token: int) -> None:
+    def cancel(self, token: int, now: float) -> None:
         self.waits.cancel(token)
-        self.requests.cancel(token)
+        request = self.requests.cancel(token)
+        if request is not None:
+            self.locks.abandoned(request, now)
         self.engine.refs.cancel(token)
 
     def close(self, token: int, now: float) -> None:
@@ -388,6 +392,7 @@ class MdsClient:
 
     def session_ended(self, session: Session, error: Exception, now: float) -> None:
         self._changed(session)
+        self.locks.session_lost(session.rank)
         lost = self.engine.session_lost(session.rank, error, now)
         if lost:
             named = tuple(lost.values())
@@ -407,6 +412,7 @@ class MdsClient:
         self._maybe_closed()
 
     def session_closed(self, session: Session, now: float) -> None:
+        self.locks.session_lost(session.rank)
         self.engine.session_lost(session.rank, ConnectionFailed("the session was closed"), now)
         self._carry_out(now)
         self._changed(session)
@@ -454,6 +460,9 @@ class MdsClient:
         inode, listed = self.engine.reply(
             session.rank, reply, request.sent_at, now, listing=operation.listing, reserved=request.reserved
         )
+        if operation.lock is not None:
+            self.locks.answered(request, reply.result, now)
+            return
         token = self.requests.release(request)
         if not request.unsafe and not reply.result:
             self._applied(operation, reply, inode, token is None, now)
@@ -527,8 +536,7 @@ class MdsClient:
             session.tick(now)
         for request in list(self.requests.expired(now)):
             self._fail(request, self._timed_out(request))
-            if not request.sent:
-                self.requests.finish(request)
+            self.locks.abandoned(request, now)
         for wait, awaited in list(self.waits.expired(now)):
             self.out.append(Failed(wait.token, RequestTimeout(f"timed out awaiting {awaited}", awaited=awaited)))
         self.engine.tick(now)
@@ -540,6 +548,8 @@ class MdsClient:
             awaited = f"an active MDS; {describe(self.mdsmap)}"
         elif not session.usable:
             awaited = f"a session with {session.who}" + (f" ({session.why})" if session.why else "")
+        elif request.operation.lock is not None and request.operation.lock.wait:
+            awaited = "the lock, which somebody else holds"
         else:
             awaited = f"the answer of {session.who}"
         tid = request.tid if request.sent else None

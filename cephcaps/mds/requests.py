@@ -17,12 +17,13 @@ from cephcaps.engine.listing import Listing
 from cephcaps.engine.reserve import Reservation
 from cephcaps.engine.xattrs import VIRTUAL, XattrChange
 from cephwire.capbits import Cap
+from cephwire.filelock import FileLock, LockRule
 from cephwire.reply import ClientReply
 from cephwire.request import FilePath
 from cephwire.requestargs import ReaddirArgs, RequestArgs, SetxattrArgs, SetxattrFlag
 from cephwire.requestop import WRITE_OPS, RequestOp
 
-__all__ = ["Answer", "Operation", "Request", "Requests", "xattr_operation"]
+__all__ = ["NAME_OPS", "Answer", "LockCall", "Operation", "Request", "Requests", "xattr_operation"]
 
 NO_PATH = FilePath()
 LISTED = 1024
@@ -35,6 +36,27 @@ NAME_OPS = CREATE_OPS | {RequestOp.LINK, RequestOp.UNLINK, RequestOp.RMDIR, Requ
 
 
 @dataclass(frozen=True, slots=True)
+class LockCall:
+    """A range of a file to be locked or unlocked.
+
+    Attributes:
+        what: the file, in the caller's words; errors name it.
+        handle: number of the open file it goes through.
+        rule: FCNTL or FLOCK; of an interrupt that ends the wait for such a lock, the rule of that.
+        wait: until the lock is had.
+        undoes: what was granted when nobody waited for it any more.
+    """
+
+    ino: int
+    what: str
+    handle: int
+    rule: LockRule
+    lock: FileLock
+    wait: bool = False
+    undoes: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class Operation:
     """What a caller wants of the file system.
 
@@ -44,6 +66,7 @@ class Operation:
         drop: cap bits on the inode of ``path`` that the MDS would have to ask for; given back along with the request.
         file_mode: `FileMode` bits in which it opens its target; None if it opens nothing.
         listing: which a READDIR is to go on with.
+        lock: what a SETFILELOCK is for.
     """
 
     op: RequestOp
@@ -56,6 +79,7 @@ class Operation:
     drop: int = 0
     file_mode: int | None = None
     listing: Listing | None = None
+    lock: LockCall | None = None
 
     @property
     def brings(self) -> int:
@@ -64,7 +88,8 @@ class Operation:
 
     @property
     def writes(self) -> bool:
-        return bool(self.op & WRITE_OPS)
+        """Whether it changes something an MDS journals: locks are not."""
+        return bool(self.op & WRITE_OPS) and self.op != RequestOp.SETFILELOCK
 
     @property
     def creates(self) -> bool:
@@ -142,11 +167,14 @@ class Requests:
     def __iter__(self) -> Iterator[Request]:
         return iter(list(self.by_tid.values()))
 
-    def add(self, token: int, operation: Operation, deadline: float) -> Request:
+    def add(self, token: int | None, operation: Operation, deadline: float) -> Request:
+        """A request on behalf of ``token``, or of nobody."""
         inos = {operation.path.ino, operation.path2.ino} - {0} if operation.writes else set()
         request = Request(self._next_tid, token, operation, deadline, inos=inos)
         self._next_tid += 1
-        self.by_tid[request.tid] = self.by_token[token] = request
+        self.by_tid[request.tid] = request
+        if token is not None:
+            self.by_token[token] = request
         if deadline != float("inf"):
             heapq.heappush(self._deadlines, (deadline, request.tid))
         return request
@@ -165,8 +193,12 @@ class Requests:
         return None
 
     def oldest_tid(self) -> int:
-        """The oldest not known to be durable: an MDS may forget what it did for those before."""
-        return next(iter(self.by_tid), self._next_tid)
+        """The oldest not known to be durable: an MDS may forget what it did for those before.
+
+        Locks do not count, as nothing is kept of them; some wait for hours (kernel: ``__register_request``).
+        """
+        ours = (tid for tid, request in self.by_tid.items() if request.operation.op != RequestOp.SETFILELOCK)
+        return next(ours, self._next_tid)
 
     def release(self, request: Request) -> int | None:
         """The token to answer, once; None if nobody waits any more."""
@@ -180,13 +212,14 @@ class Requests:
         if request.reserved is not None:
             request.reserved.end()
 
-    def cancel(self, token: int) -> None:
+    def cancel(self, token: int) -> Request | None:
         """The caller has gone. What was never sent is forgotten; the rest goes on to its reply."""
         request = self.by_token.get(token)
         if request is not None:
             self.release(request)
             if not request.sent:
                 self.finish(request)
+        return request
 
     def next_deadline(self) -> float:
         while self._deadlines:

@@ -142,7 +142,9 @@ class Supervisor:
             raise
         finally:
             if self._waiting.pop(token, None) is not None and not (future.done() and not future.cancelled()):
-                self.core.cancel(token)
+                self.core.cancel(token, self._loop.time())
+                if not self.closed:
+                    self._pump()
 
     def local(self, step: Callable[[float], T]) -> T:
         """Let the core do what needs no answer."""

@@ -199,7 +199,7 @@ def test_what_we_change_while_we_list_is_in_the_result() -> None:
 
 
 @pytest.mark.parametrize("counted", [{"files": 0, "subdirs": 1}, {"files": 1, "subdirs": 0}])
-def test_only_a_directory_that_counts_nothing_is_known_to_be_empty(counted: dict[str, int]) -> None:
+def test_only_a_directory_that_counts_nothing_is_known_to_be_empty(counted: dict[str, Any]) -> None:
     bench = Bench()
     bench.reply(directory(**counted))
     assert names(bench) is None

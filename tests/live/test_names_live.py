@@ -94,10 +94,7 @@ async def test_a_directory_told_in_pieces_and_in_fragments_is_known_whole(new_cl
             await maker.symlink("nowhere", f"/big/{name}")
     where = {"prefix": "dirfrag ls", "path": "/big"}
 
-    async def split() -> bool:
-        return len(await cluster.aio.mds_admin(where)) > 2
-
-    await until(split, "the directory is split")
+    await until(lambda: len(cluster.mds_admin(where)) > 2, "the directory is split")
     async with connect(cluster.conf) as client:
         assert set(await client.listdir("/big")) == names
         before = await answered(cluster)
@@ -193,7 +190,7 @@ async def test_whoever_changes_names_our_next_look_is_right(
                 for name in (tree.chance.choice([*"abcdefgh"]), *list(names)[:1]):
                     assert await client.exists(f"{top}/{name}") == (name in names), said
         by_number = [names[n] for names in tree.names.values() for n in names if names[n] != "dir"]
-        inos = {}
+        inos: dict[str, set[int]] = {}
         for top, names in tree.names.items():
             for name in names:
                 stat = await client.stat(f"{top}/{name}")
@@ -208,28 +205,28 @@ async def test_whoever_changes_names_our_next_look_is_right(
 
 async def test_what_we_ask_to_be_changed_is_not_asked_back_from_us(conf: Path) -> None:
     async with connect(conf) as client:
-        await client.mkdir("/held")
-        await client.mkdir("/held/sub")
+        await client.mkdir("/asked-back")
+        await client.mkdir("/asked-back/sub")
         for name in "abcdef":
-            async with client.open(f"/held/{name}", "x"):
+            async with client.open(f"/asked-back/{name}", "x"):
                 pass
-        held = client.inode_caps("/held/b")
+        held = client.inode_caps("/asked-back/b")
         assert held is not None
         assert "AsLsXsFs" in held.issued
         with client.events(types=(CapRevoking,)) as events:
-            await client.unlink("/held/a")
-            await client.rename("/held/b", "/held/sub/b")
-            await client.rename("/held/c", "/held/d")
-            await client.link("/held/d", "/held/d2")
-            await client.unlink("/held/d2")
-            client.release("/held/e")
-            await client.chmod("/held/e", 0o600)
-            async with client.open("/held/f", "w"):
+            await client.unlink("/asked-back/a")
+            await client.rename("/asked-back/b", "/asked-back/sub/b")
+            await client.rename("/asked-back/c", "/asked-back/d")
+            await client.link("/asked-back/d", "/asked-back/d2")
+            await client.unlink("/asked-back/d2")
+            client.release("/asked-back/e")
+            await client.chmod("/asked-back/e", 0o600)
+            async with client.open("/asked-back/f", "w"):
                 pass
-            await client.truncate("/held/f", 0)
-            await client.mkdir("/held/sub/deep")
-            await client.rmdir("/held/sub/deep")
-            await client.symlink("b", "/held/sub/s")
-            await client.listdir("/held")
+            await client.truncate("/asked-back/f", 0)
+            await client.mkdir("/asked-back/sub/deep")
+            await client.rmdir("/asked-back/sub/deep")
+            await client.symlink("b", "/asked-back/sub/s")
+            await client.listdir("/asked-back")
             await client.sync()
             assert events.drain() == []

@@ -286,7 +286,7 @@ class World:
         return self._tokens
 
     def cancel(self, token: int) -> None:
-        self.core.cancel(token)
+        self.core.cancel(token, self.now)
         self.pending.discard(token)
 
     def mount(self) -> Any:

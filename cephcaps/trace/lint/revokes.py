@@ -1,0 +1,148 @@
+"""Every REVOKE is answered, and in time."""
+
+from __future__ import annotations
+
+from typing import ClassVar, Final
+
+from cephcaps.trace.items import Traced
+from cephcaps.trace.lint.finding import Rule
+from cephcaps.trace.lint.rules import Ended, Report, Rules
+from cephcaps.trace.lint.state import Cap, CapState, Claim, Session, State, Told, after
+from cephcaps.trace.view import duration
+from cephcaps.trace.words import CAPS
+from cephwire.caps import ClientCaps
+from cephwire.scalars import NSEC
+from cephwire.session import ClientSession, SessionOp
+
+__all__ = ["PATIENCE", "Revokes"]
+
+PATIENCE: Final = 5 * NSEC
+"""An answer that the trace does not hold is missed only this long after it was asked for: libcephfs gives bits that it
+has no more use for back after as long (ceph: ``client_caps_release_delay``)."""
+MOST_REVOKES: Final = 100_000
+
+UNANSWERED: Final = Rule(
+    "revoke-unanswered",
+    "a REVOKE is answered by an UPDATE (or a release) under its seq, without the bits asked for, even if it takes "
+    "nothing away or the cap has just been given back",
+    "kernel: fs/ceph/caps.c, handle_cap_grant; ceph: src/mds/Locker.cc, handle_client_caps, and src/mds/Capability.cc, "
+    "confirm_receipt. Races: ceph PRs 25873 and 52175 (revoke that takes nothing), 47752 and 51500 (revoke crossing a "
+    "release), 31662 (revoke after stale and renewed)",
+)
+LATE: Final = Rule(
+    "revoke-late",
+    "a REVOKE is answered within session_timeout: the MDS complains of the client after that",
+    "ceph: src/mds/Locker.cc, caps_tick (health warning MDS_CLIENT_LATE_RELEASE). Race: ceph PR 43595 (answer put off "
+    "again and again by new changes)",
+)
+
+
+class _Revoke:
+    __slots__ = ("cap_id", "crossing", "ino", "kept", "lost", "ns", "partly", "seq")
+
+    def __init__(self, told: Told, lost: int, *, crossing: bool) -> None:
+        self.ns = told.ns
+        self.ino, self.cap_id = told.ino, told.cap_id
+        self.seq, self.lost, self.kept = told.seq, lost, told.caps
+        self.crossing = crossing
+        self.partly: Claim | None = None
+        """An answer that still held some of the bits."""
+
+
+class Revokes(Rules):
+    rules: ClassVar[tuple[Rule, ...]] = (UNANSWERED, LATE)
+
+    def __init__(self, state: State, report: Report) -> None:
+        super().__init__(state, report)
+        self._open: dict[tuple[int, int], tuple[Session, _Revoke]] = {}
+
+    def told(self, session: Session, cap: Cap | None, told: Told) -> None:
+        key = session.number, told.ino
+        before = self._open.get(key)
+        if before is not None and before[1].cap_id != told.cap_id:
+            del self._open[key]  # that cap is no more
+            before = None
+        pending = None if cap is None or cap.state != CapState.HELD else cap.pending
+        if told.op != "revoke" and (told.issues or pending is None or not pending & ~told.caps):
+            if before is not None:
+                before[1].kept |= told.caps
+            return
+        held = None if cap is None else cap.most()
+        lost = (held if held is not None else pending or 0) & ~told.caps
+        if before is not None:
+            revoke = before[1]
+            revoke.seq, revoke.kept, revoke.partly = told.seq, told.caps, None
+            revoke.lost |= lost
+            revoke.crossing = False
+            return
+        if len(self._open) >= MOST_REVOKES:
+            del self._open[next(iter(self._open))]
+        self._open[key] = session, _Revoke(told, lost, crossing=_crossing(cap, told))
+
+    def claimed(self, session: Session, cap: Cap | None, claim: Claim) -> None:
+        _, revoke = self._open.get((session.number, claim.ino), (None, None))
+        if revoke is None or revoke.cap_id != claim.cap_id or claim.seq is None or after(revoke.seq, claim.seq):
+            return
+        if claim.caps & ~revoke.kept:
+            revoke.partly = claim
+            return
+        self._answered(session, cap, revoke, claim)
+
+    def released(self, session: Session, cap: Cap | None, claim: Claim) -> None:
+        _, revoke = self._open.get((session.number, claim.ino), (None, None))
+        if revoke is not None and revoke.cap_id == claim.cap_id and not (cap and cap.outdates(claim)):
+            self._answered(session, cap, revoke, claim)
+
+    def exported(self, session: Session, cap: Cap | None, message: ClientCaps, ns: int) -> None:
+        self._open.pop((session.number, message.ino), None)  # the importer asks anew
+
+    def session_heard(self, session: Session, item: Traced, message: ClientSession) -> None:
+        if message.op == SessionOp.STALE:  # the MDS has taken what it was asking for (Locker.cc, revoke_stale_caps)
+            self._drop(session)
+
+    def ended(self, session: Session, how: Ended, successor: Session | None = None) -> None:
+        if how == "reopened" and not session.closing:
+            for one, revoke in list(self._open.values()):
+                if one is session:
+                    self._missing(session, revoke, "until the client opened its session anew")
+        self._drop(session)
+
+    def finish(self) -> None:
+        for session, revoke in self._open.values():
+            if not session.closing:
+                self._missing(session, revoke, "until the trace ends")
+        self._open.clear()
+
+    def _drop(self, session: Session) -> None:
+        for key in [key for key, (one, _) in self._open.items() if one is session]:
+            del self._open[key]
+
+    def _answered(self, session: Session, cap: Cap | None, revoke: _Revoke, claim: Claim) -> None:
+        del self._open[session.number, claim.ino]
+        age = claim.ns - revoke.ns
+        late = session.client.session_timeout * NSEC
+        if age > late:
+            what = f"answered {duration(age)} after it was sent; {duration(late)} are allowed"
+            self.found(
+                LATE, session, what, cap=cap, ns=claim.ns, ino=claim.ino, bits=revoke.lost, seq=revoke.seq, age_ns=age,
+                said=claim,
+            )  # fmt: skip
+
+    def _missing(self, session: Session, revoke: _Revoke, until: str) -> None:
+        age = self.state.ns - revoke.ns
+        if age < PATIENCE or revoke.crossing:
+            return
+        what = f"not answered {until}, {duration(age)} later"
+        if revoke.partly is not None:
+            what += f"; the answer under seq {revoke.partly.seq} still held {CAPS[revoke.partly.caps & ~revoke.kept]}"
+        cap = self.state.cap(session, revoke.ino)
+        if cap is not None and cap.state == CapState.RELEASED:
+            what += f"; the cap had been released {duration(revoke.ns - cap.since)} before, and the MDS kept it"
+        self.found(UNANSWERED, session, what, cap=cap, ino=revoke.ino, bits=revoke.lost, seq=revoke.seq, age_ns=age)
+
+
+def _crossing(cap: Cap | None, told: Told) -> bool:
+    """Whether the MDS will find that the cap was given back, by a release it had not read when it asked."""
+    if cap is None or cap.state != CapState.RELEASED or cap.said is None or not cap.issues:
+        return False
+    return cap.said.issue_seq == cap.issues[-1] and told.ns - cap.since < PATIENCE
