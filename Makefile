@@ -6,7 +6,8 @@
 BASE_PYTHON ?= python3
 PYTHON := .venv/bin/python
 PURE := -m "not live and not soak" --ignore=tests/benchmarks
-LIVE := -m "live and not soak" tests/live
+# Mostly they wait for daemons, so three files run at a time, each on a cluster of its own.
+LIVE := -m "live and not soak" -n 3 --dist loadfile tests/live
 # What runs on both releases by itself, or on none.
 ONCE := --ignore=tests/live/test_idle.py --ignore=tests/live/test_conf_oracle.py
 TENTACLE_ROOT := $(or $(CEPHCAPS_TENTACLE),/var/cache/cephcaps/tentacle)

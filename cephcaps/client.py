@@ -22,8 +22,8 @@ from cephcaps.engine.refs import Got
 from cephcaps.errors import ConfigError, ConnectionFailed, MdsError
 from cephcaps.events import Event
 from cephcaps.filelock import Locking
-from cephcaps.mds.client import Credentials
 from cephcaps.mds.requests import Answer, Operation
+from cephcaps.mds.routing import Credentials
 from cephcaps.mds.session import Session
 from cephcaps.messenger.connection import Instance
 from cephcaps.monitor.client import MonTimers

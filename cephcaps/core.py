@@ -18,9 +18,10 @@ from cephcaps.engine.refs import Got
 from cephcaps.engine.setattr import Change
 from cephcaps.engine.xattrs import XattrChange
 from cephcaps.errors import AuthError, ConfigError, ConnectionFailed, MdsError, RequestTimeout, SessionLost
-from cephcaps.mds.client import Credentials, MdsClient
+from cephcaps.mds.client import MdsClient
 from cephcaps.mds.locks import Locked
 from cephcaps.mds.requests import Answer, LockCall, Operation
+from cephcaps.mds.routing import Credentials
 from cephcaps.mds.session import Session
 from cephcaps.messenger.connection import Connection
 from cephcaps.monitor.client import MonClient, MonTimers

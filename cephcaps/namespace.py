@@ -10,6 +10,8 @@ import time
 from collections.abc import AsyncIterator
 from typing import Any
 
+import msgspec
+
 from cephcaps.caps import Caps
 from cephcaps.core import STAT_MASK, SetAttributes
 from cephcaps.engine.inode import Inode
@@ -323,8 +325,13 @@ class Namespace(Paths):
         drop = TRUNCATED if op == RequestOp.OPEN and flags & OpenFlag.TRUNC else 0
         operation = Operation(op, where, path, args, stamp=time.time_ns(), drop=drop, file_mode=file_mode)
         opened = (await self._ask(operation, until)).inode
-        if opened is None:
-            raise MdsError(errno.EIO, "the MDS told nothing of the file", path)
+        while opened is None:
+            # It was done, and nothing is told of it: so MDSs answer what they had answered before they were restarted
+            # (ceph: src/client/Client.cc, ``verify_reply_trace``).
+            made = await self._walk(path, 0, until)
+            args = msgspec.structs.replace(args, flags=flags & (OpenFlag.WRONLY | OpenFlag.RDWR))
+            operation = Operation(RequestOp.OPEN, FilePath(made.ino), path, args, file_mode=file_mode)
+            opened = (await self._ask(operation, until)).inode
         return opened.ino
 
     # What the above is made of

@@ -211,5 +211,10 @@ class _Asker:
     def lookup(self, directory: int, name: str, mask: int) -> Inode | int | None:
         return self.engine.lookup(directory, name, mask, self._now())
 
-    async def ask(self, operation: Operation) -> Inode | None:
-        return (await self._client._ask(operation, self._until)).inode
+    async def ask(self, operation: Operation) -> Inode:
+        inode = None
+        while (
+            inode is None
+        ):  # an answer that tells nothing answers nothing (``mds_inject_traceless_reply_probability``)
+            inode = (await self._client._ask(operation, self._until)).inode
+        return inode

@@ -44,7 +44,7 @@ class Asker(Protocol):
     def lookup(self, directory: int, name: str, mask: int) -> Inode | int | None:
         """Where ``name`` leads, if that is known: 0 is nowhere, None not known."""
 
-    async def ask(self, operation: Operation) -> Inode | None:
+    async def ask(self, operation: Operation) -> Inode:
         """The target of an operation."""
 
 

@@ -16,6 +16,7 @@ from cephcaps.cli.hold import hold
 from cephcaps.cli.lint import lint
 from cephcaps.cli.options import CephGroup, Settings, global_options
 from cephcaps.cli.ping import ping
+from cephcaps.cli.report import report
 from cephcaps.cli.status import status
 
 __all__ = ["run"]
@@ -36,7 +37,7 @@ def cephcaps() -> None:
     """
 
 
-for _command in (decode, explain, hold, lint, ls, ping, stat, status):
+for _command in (decode, explain, hold, lint, ls, ping, report, stat, status):
     cephcaps.add_command(_command)
 
 

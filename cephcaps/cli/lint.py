@@ -124,9 +124,8 @@ class Linting:
     def _items(self, linter: Any, items: Iterator[Item], shown_as: str | None) -> None:
         from cephcaps.trace.items import Problem
 
-        take, count = linter.take, 0
-        for item in items:
-            count += 1
+        take = linter.take
+        for count, item in enumerate(items):
             if not count % STEP:
                 self._progress.step()
             if isinstance(item, Problem):
@@ -137,7 +136,7 @@ class Linting:
     def _closing_line(self) -> str:
         total = sum(self._counts.values())
         found = ", ".join(f"{count} {name}" for name, count in sorted(self._counts.items()))
-        line = f"{total} findings in {self._messages} messages between clients and MDSs{f': {found}' if found else ''}"
+        line = f"{total} finding{'' if total == 1 else 's'} in {self._messages} messages between clients and MDSs{f': {found}' if found else ''}"
         untold = total - self._output.told
         if untold:
             line += f"; {untold} of them are not shown"

@@ -21,6 +21,9 @@ __all__ = ["Dentries", "is_complete", "wanted_for_names"]
 
 LEASE_VALID = 3
 """Either bit of a lease's mask that says there is one (old and new)."""
+MISSING_KEPT = 1024
+"""Names kept of a directory, about, after which those known to be missing are forgotten: they cost memory, and where
+temporary files come and go there is no end to them."""
 NO_GEN = -1
 """``shared_gen`` of a name that was told without FILE_SHARED: only its lease says how long it holds."""
 MISSING: Final = Dentry(0, NO_GEN)
@@ -83,6 +86,8 @@ class Dentries:
                 dentry.gen = self._cache.rank(rank).gen
                 dentry.seq = lease.seq
                 dentry.expires = since + lease.duration_ms / 1000
+            if target is None and len(directory.children) % MISSING_KEPT == 0:
+                directory.children = {known: dentry for known, dentry in directory.children.items() if dentry.ino}
         if not shared:
             self._cache.not_whole(directory)
         if target is not None:
@@ -137,11 +142,7 @@ class Dentries:
         for name, dentry in known.items():
             if dentry.shared_gen == gen:
                 names.setdefault(name)
-        directory.children = {
-            name: known[name]
-            for name in names
-            if name in known and known[name].ino and known[name].shared_gen == gen
-        }  # fmt: skip
+        directory.children = {name: known[name] for name in names if name in known and known[name].ino}
         directory.complete_gen = gen
 
     def entries(self, directory: Inode, now: float) -> dict[str, Dentry] | None:

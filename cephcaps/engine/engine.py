@@ -188,9 +188,8 @@ class Engine:
                 inode = self._learn(rank, entry.inode, now, reserved)
                 assert inode is not None
                 listed.append(inode)
-            told = trace.target
-            if reply.op == RequestOp.READDIR and target is not None and told is not None and told.snapid == NOSNAP:
-                self.listings.piece(target, told, reply.extra, listed, listing, rank, since)
+            if reply.op == RequestOp.READDIR:
+                self.listings.piece(target, trace.target, reply.extra, listed, listing, rank, since)
         self._wake(now)
         return target, listed
 

@@ -12,10 +12,12 @@ from cephcaps.engine.dentries import Dentries, is_complete
 from cephcaps.engine.inode import Inode
 from cephwire.capbits import Cap
 from cephwire.frag import frag_is_last
-from cephwire.inode import InodeStat
+from cephwire.inode import NOSNAP, InodeStat
 from cephwire.reply import ReaddirFlag, ReaddirReply
 
 __all__ = ["Listing", "Listings"]
+
+MISSED = -1
 
 
 class Listing:
@@ -23,7 +25,7 @@ class Listing:
 
     Attributes:
         mark: what `Inode.complete_gen` is set to by the first piece; whatever ends completeness sets it to -1.
-        gen: the directory's ``shared_gen`` as of the first piece; None before that.
+        gen: the directory's ``shared_gen`` as of the first piece; None before that, MISSED once a piece told nothing.
         names: those told so far.
     """
 
@@ -50,8 +52,8 @@ class Listings:
 
     def piece(
         self,
-        directory: Inode,
-        told: InodeStat,
+        directory: Inode | None,
+        told: InodeStat | None,
         found: ReaddirReply,
         inodes: list[Inode],
         listing: Listing | None,
@@ -61,11 +63,15 @@ class Listings:
         """A reply tells some names of ``directory``.
 
         Args:
-            told: the directory as the same reply has it.
+            directory, told: as the same reply has it, which may tell nothing of it.
             inodes: those the names lead to, taken in already.
             listing: which it is a piece of; None where nobody goes on with it.
             since: when the request left.
         """
+        if directory is None or told is None or told.snapid != NOSNAP:
+            if listing is not None:
+                listing.gen = MISSED
+            return
         shared = bool(told.cap.caps & Cap.FILE_SHARED)
         if listing is not None and listing.gen is None:
             listing.gen = directory.shared_gen

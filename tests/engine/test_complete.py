@@ -142,6 +142,21 @@ def test_a_rank_that_does_not_grant_it_may_have_been_overtaken() -> None:
     assert (names(bench), found(bench, "a")) == (None, None)
 
 
+@pytest.mark.parametrize("missed", [0, 1])
+def test_a_piece_that_tells_nothing_of_the_directory_is_missed(missed: int) -> None:
+    bench = Bench()
+    listing = bench.engine.listings.begin()
+
+    for number in range(3):
+        entries = (DirEntry(f"n{number}", samples.NO_LEASE, stat_of(10 + number, SHARED)),)
+        extra = ReaddirReply(DirStat(0, 0, ()), END if number == 2 else 0, entries)
+        trace = ReplyTrace(None, None, None, None, None if number == missed else directory())
+        reply = ClientReply(RequestOp.READDIR, 0, 5, 1, 0, 1, trace, extra, b"")
+        bench.engine.reply(0, reply, bench.now, bench.now, listing=listing)
+
+    assert (names(bench), found(bench, "n2")) == (None, 12)
+
+
 def test_no_name_may_be_dropped_meanwhile() -> None:
     bench = Bench()
     listing = bench.engine.listings.begin()
@@ -306,6 +321,26 @@ def test_a_change_under_a_bit_the_reply_does_not_grant_ends_it() -> None:
     bench.reply(stat_of(9, SHARED), dir=directory("pAsLsXs", seq=2), dname="c")
 
     assert names(bench) is None
+
+
+@pytest.mark.parametrize("target", [None, stat_of(9, SHARED, auth=False)])
+def test_what_a_rank_tells_that_does_not_grant_the_bit_ends_it(target: InodeStat | None) -> None:
+    bench = Bench(ranks=2)
+    told(bench, {"a": 7, "b": 8}, bench.engine.listings.begin())
+
+    bench.reply(target, dir=directory("pLs", auth=False), dname="a", rank=1)
+
+    assert (names(bench), found(bench, "a"), found(bench, "b")) == (None, None, 8)
+
+
+def test_an_inode_whose_directory_was_dropped_takes_no_name_along() -> None:
+    bench = listed()
+    bench.engine.release(1, bench.now)
+    told(bench, {"a": 9}, bench.engine.listings.begin())
+
+    bench.engine.release(7, bench.now)
+
+    assert names(bench) == ["a"]
 
 
 # What it outlives

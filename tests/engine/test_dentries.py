@@ -232,6 +232,16 @@ def test_a_name_under_the_shared_bit_outlives_a_lease() -> None:
 # Names that go
 
 
+def test_names_that_come_and_go_do_not_pile_up() -> None:
+    bench = entered()
+    for number in range(10_000):
+        bench.reply(stat_of(100 + number, SHARED), dir=stat_of(1, SHARED, mode=DIRECTORY), dname=str(number))
+        bench.reply(None, dir=stat_of(1, SHARED, mode=DIRECTORY), dname=str(number))
+
+    assert len(bench.inode(1).children or {}) < 2000
+    assert found(bench) == 7
+
+
 def test_a_forgotten_name_must_be_asked_for() -> None:
     bench = entered()
 

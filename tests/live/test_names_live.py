@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import random
 import time
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -163,44 +164,87 @@ class Tree:
         self.names[top][name] = what
         return f"rename {path} {top}/{name}"
 
+    async def look(self, said: str) -> int:
+        """Whether our client sees all as it must be; gives how many listings it had in memory."""
+        listings, from_memory = self.client.engine.listings, 0
+        for top, names in self.names.items():
+            ino = (await self.client.stat(top)).ino
+            if self.chance.random() < 0.5:
+                from_memory += listings.names(ino, asyncio.get_running_loop().time()) is not None
+                if self.chance.random() < 0.5:
+                    assert sorted(await self.client.listdir(top)) == sorted(names), said
+                else:
+                    seen = {entry.name: entry.stat.is_dir async for entry in self.client.scandir(top)}
+                    assert seen == {name: what == "dir" for name, what in names.items()}, said
+            for name in (self.chance.choice([*"abcdefgh"]), *list(names)[:1]):
+                assert await self.client.exists(f"{top}/{name}") == (name in names), said
+        return from_memory
 
-async def test_whoever_changes_names_our_next_look_is_right(
-    cluster: LiveCluster, conf: Path, peer: LibcephfsPeer
-) -> None:
-    seed = random.randrange(2**32)
-    peer.mkdirs("/game/x")
-    peer.mkdirs("/game/y")
-    started, from_memory = time.monotonic(), 0
-    async with connect(conf) as client:
-        tree = Tree(client, peer, random.Random(seed))
-        listings = client._running.core.mds.engine.listings
-        for number in range(ROUNDS):
-            done = await tree.change()
-            said = f"seed {seed}, round {number}: {done}"
-            for top, names in tree.names.items():
-                ino = (await client.stat(top)).ino
-                if tree.chance.random() < 0.5:
-                    from_memory += listings.names(ino, client._now()) is not None
-                    if tree.chance.random() < 0.5:
-                        assert sorted(await client.listdir(top)) == sorted(names), said
-                    else:
-                        seen = {entry.name: entry async for entry in client.scandir(top)}
-                        assert sorted(seen) == sorted(names), said
-                        assert {n for n in seen if seen[n].stat.is_dir} == {n for n in names if names[n] == "dir"}, said
-                for name in (tree.chance.choice([*"abcdefgh"]), *list(names)[:1]):
-                    assert await client.exists(f"{top}/{name}") == (name in names), said
-        by_number = [names[n] for names in tree.names.values() for n in names if names[n] != "dir"]
+    async def check_links(self) -> None:
+        """Names of one file lead to one inode, whose link count is theirs."""
+        everything = [names[name] for names in self.names.values() for name in names]
         inos: dict[str, set[int]] = {}
-        for top, names in tree.names.items():
-            for name in names:
-                stat = await client.stat(f"{top}/{name}")
-                inos.setdefault(names[name], set()).add(stat.ino)
-                if names[name] != "dir":
-                    assert stat.nlink == by_number.count(names[name])
-        assert all(len(found) == 1 for what, found in inos.items() if what != "dir")
-        assert client.metrics.late == ()
-    print(f"{ROUNDS} rounds in {time.monotonic() - started:.1f} s, {from_memory} listings from memory")
-    assert from_memory > ROUNDS / 10
+        for top, names in self.names.items():
+            for name, what in names.items():
+                if what != "dir":
+                    stat = await self.client.stat(f"{top}/{name}")
+                    inos.setdefault(what, set()).add(stat.ino)
+                    assert stat.nlink == everything.count(what)
+        assert all(len(found) == 1 for found in inos.values())
+
+
+async def play(
+    client: Client, peer: LibcephfsPeer, rounds: int, between: Callable[[int], Awaitable[None]] | None = None
+) -> int:
+    """Both clients change names, and ours looks after each change; gives how many listings it had in memory."""
+    seed = random.randrange(2**32)
+    started, from_memory = time.monotonic(), 0
+    tree = Tree(client, peer, random.Random(seed))
+    for top in tree.names:
+        await peer.aio.mkdirs(top)
+    for number in range(rounds):
+        if between is not None:
+            await between(number)
+        done = await tree.change()
+        from_memory += await tree.look(f"seed {seed}, round {number}: {done}")
+    await tree.check_links()
+    assert client.metrics.late == ()
+    print(f"{rounds} rounds in {time.monotonic() - started:.1f} s, {from_memory} listings from memory")
+    return from_memory
+
+
+async def test_whoever_changes_names_our_next_look_is_right(conf: Path, peer: LibcephfsPeer) -> None:
+    async with connect(conf) as client:
+        assert await play(client, peer, ROUNDS) > ROUNDS / 10
+
+
+@pytest.mark.soak
+async def test_it_is_while_the_directories_move_between_ranks(new_cluster: Callable[..., LiveCluster]) -> None:
+    cluster = await asyncio.to_thread(new_cluster, mds=2, extra="[mds]\nmds bal interval = 1\nmds tick interval = 1")
+    await cluster.aio.ceph("fs", "set", cluster.fs_name, "max_mds", 2)
+    await asyncio.to_thread(cluster.wait_for_active, 1)
+    with LibcephfsPeer(cluster) as peer:
+
+        async def move(number: int) -> None:
+            if number % 40 == 0:
+                for place, top in enumerate(("/game/x", "/game/y")):
+                    pin = (number // 40 + number // 80 * place) % 2
+                    await peer.aio.setxattr(top, "ceph.dir.pin", str(pin).encode())
+
+        async with connect(cluster.conf) as client:
+            assert await play(client, peer, 4 * ROUNDS, move) > ROUNDS / 10
+            assert len(client.sessions) == 2
+
+
+@pytest.mark.soak
+async def test_it_is_though_half_the_replies_tell_nothing_of_names(new_cluster: Callable[..., LiveCluster]) -> None:
+    cluster = await asyncio.to_thread(new_cluster, mds=1)
+    with LibcephfsPeer(cluster) as peer:
+        async with connect(cluster.conf) as client:
+            await cluster.aio.mds_admin(
+                {"prefix": "config set", "var": "mds_inject_traceless_reply_probability", "val": ["0.5"]}
+            )
+            await play(client, peer, ROUNDS)
 
 
 async def test_what_we_ask_to_be_changed_is_not_asked_back_from_us(conf: Path) -> None:

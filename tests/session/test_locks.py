@@ -365,6 +365,22 @@ def test_an_undo_does_not_take_a_later_lock_of_the_same_owner() -> None:
     assert (it.results[second], it.known(1), it.mds.held_by(1)) == (0, {2: 2, 3: 2}, {2: 2, 3: 2})
 
 
+def test_what_is_left_of_a_lock_that_has_to_be_asked_for_again_and_is_refused_goes_back() -> None:
+    it = Locking()
+    it.cancel(it.ask(call(X, 2, 2)))
+    token = it.ask(call(X))
+    it.mds_hears()
+    it.mds_hears()
+    it.we_hear()
+    it.we_hear()  # the undo of the first is on its way: the second is asked for again
+    it.mds_hears()
+    it.rival(X, 2, 2)
+
+    it.settle()
+
+    assert (it.results[token], it.inode.locks, it.mds.held_by(1)) == (errno.EAGAIN, None, {})
+
+
 def test_what_was_held_and_is_being_unlocked_does_not_come_back() -> None:
     it = Locking()
     it.ask(call(S, 0, 2))

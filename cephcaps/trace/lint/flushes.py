@@ -8,6 +8,7 @@ from typing import ClassVar, Final
 from cephcaps.trace.items import Traced
 from cephcaps.trace.known import Recent
 from cephcaps.trace.lint.finding import Rule
+from cephcaps.trace.lint.revokes import ENDS
 from cephcaps.trace.lint.rules import Ended, Report, Rules
 from cephcaps.trace.lint.state import Cap, ClientKey, Session, State
 from cephcaps.trace.view import duration
@@ -147,26 +148,29 @@ class Flushes(Rules):
         for key, flush in list(self._open.items()):
             if flush.session is not session:
                 continue
-            if successor is not None and how == "replaced":
+            if successor is not None:
                 flush.session, flush.sent = successor, self.state.ns  # to whom it is to be sent again
                 heappush(self._tids.setdefault(successor.number, []), flush.tid)
-            else:
-                self._done(key)
+                continue
+            if how in ENDS:
+                self._missing(flush)
+            self._done(key)
         self._tids.pop(session.number, None)
 
     def finish(self) -> None:
         for flush in self._open.values():
-            session = flush.session
-            age = self.state.ns - flush.ns
-            # An MDS that says nothing more at all says nothing of the client.
-            if (self._heard.get(session.number) or 0) - flush.sent < PATIENCE or session.closing:
-                continue
-            what = f"tid {flush.tid}, {CAPS[flush.dirty]}, was not acknowledged within {duration(age)}"
-            self.found(
-                UNACKED, session, what, cap=self.state.cap(session, flush.ino), ino=flush.ino, bits=flush.dirty,
-                age_ns=age, said=flush.said,
-            )  # fmt: skip
+            self._missing(flush)
         self._open.clear()
+
+    def _missing(self, flush: _Flush) -> None:
+        session = flush.session
+        # An MDS that says nothing more at all says nothing of the client.
+        if min((self._heard.get(session.number) or 0) - flush.sent, self.owed_ns(session, flush.sent)) < PATIENCE:
+            return
+        age = self.owed_ns(session, flush.ns)
+        what = f"tid {flush.tid}, {CAPS[flush.dirty]}, was not acknowledged within {duration(age)}"
+        cap = self.state.cap(session, flush.ino)
+        self.found(UNACKED, session, what, cap=cap, ino=flush.ino, bits=flush.dirty, age_ns=age, said=flush.said)
 
     def _done(self, key: tuple[ClientKey, int]) -> None:
         flush = self._open.pop(key, None)

@@ -135,7 +135,7 @@ class Hearing:
         up = {_address(addr.host, addr.port) for info in infos for addr in addresses(info.addrs)}
         for session in [one for one in state.sessions.values() if one.client is client]:
             if session.daemon not in up and session.heard:
-                self._end(session, "closed")
+                self._end(session, "failed")
 
     # From a client
 
@@ -180,7 +180,8 @@ class Hearing:
             case ClientSession():
                 for group in groups:
                     group.session_sent(session, item, message)
-                session.closing = session.closing or message.op == SessionOp.REQUEST_CLOSE
+                if message.op == SessionOp.REQUEST_CLOSE and not session.closing:
+                    session.closing = item.ns
             case ClientReconnect():
                 self._reconnected(session, item, message)
 
@@ -213,8 +214,10 @@ class Hearing:
 
     def _reconnecting(self, session: Session) -> Session:
         """The RECONNECT begins: whatever there was with this rank is over."""
-        if session.open:
-            session = self._end(session, "closed")
+        if session.open:  # with the daemon that had it, which knows nothing of it any more
+            before, session = session, self._state.begin(session.client, session.daemon)
+            for group in self._groups:
+                group.ended(before, "replaced", session)
         session.open = session.whole = True
         for other in list(self._state.sessions.values()):
             if other is not session and other.client is session.client and other.rank == session.rank is not None:

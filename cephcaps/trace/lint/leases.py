@@ -6,7 +6,7 @@ from typing import ClassVar, Final
 
 from cephcaps.trace.items import Traced
 from cephcaps.trace.lint.finding import Rule
-from cephcaps.trace.lint.revokes import PATIENCE
+from cephcaps.trace.lint.revokes import ENDS, PATIENCE
 from cephcaps.trace.lint.rules import Ended, Report, Rules
 from cephcaps.trace.lint.state import Session, State
 from cephcaps.trace.view import duration
@@ -53,13 +53,18 @@ class Leases(Rules):
 
     def ended(self, session: Session, how: Ended, successor: Session | None = None) -> None:
         for key in [key for key, (one, *_) in self._open.items() if one is session]:
-            del self._open[key]
+            found = self._open.pop(key)
+            if how in ENDS:
+                self._missing(*found, ENDS[how])
 
     def finish(self) -> None:
-        for session, ns, revoke, but in self._open.values():
-            age = self.state.ns - ns
-            if age >= PATIENCE and not session.closing:
-                what = f"the lease on {revoke.dname!r} was asked for {duration(age)} before the trace ends{but}"
-                told = f"lease revoke seq {revoke.seq} dname {revoke.dname!r}"
-                self.found(UNANSWERED, session, what, ino=revoke.ino, seq=revoke.seq, age_ns=age, told=told)
+        for found in self._open.values():
+            self._missing(*found, "until the trace ends")
         self._open.clear()
+
+    def _missing(self, session: Session, ns: int, revoke: ClientLease, but: str, until: str) -> None:
+        age = self.owed_ns(session, ns)
+        if age >= PATIENCE:
+            what = f"the lease on {revoke.dname!r} was not given back {until}, {duration(age)} later{but}"
+            told = f"lease revoke seq {revoke.seq} dname {revoke.dname!r}"
+            self.found(UNANSWERED, session, what, ino=revoke.ino, seq=revoke.seq, age_ns=age, told=told)

@@ -14,12 +14,14 @@ from cephwire.caps import ClientCaps
 from cephwire.scalars import NSEC
 from cephwire.session import ClientSession, SessionOp
 
-__all__ = ["PATIENCE", "Revokes"]
+__all__ = ["ENDS", "PATIENCE", "Revokes"]
 
 PATIENCE: Final = 5 * NSEC
 """An answer that the trace does not hold is missed only this long after it was asked for: libcephfs gives bits that it
 has no more use for back after as long (ceph: ``client_caps_release_delay``)."""
 MOST_REVOKES: Final = 100_000
+ENDS: Final = {"closed": "until the session was closed", "reopened": "until the client opened its session anew"}
+"""What a session's end leaves owed."""
 
 UNANSWERED: Final = Rule(
     "revoke-unanswered",
@@ -101,16 +103,15 @@ class Revokes(Rules):
             self._drop(session)
 
     def ended(self, session: Session, how: Ended, successor: Session | None = None) -> None:
-        if how == "reopened" and not session.closing:
+        if until := ENDS.get(how):
             for one, revoke in list(self._open.values()):
                 if one is session:
-                    self._missing(session, revoke, "until the client opened its session anew")
+                    self._missing(session, revoke, until)
         self._drop(session)
 
     def finish(self) -> None:
         for session, revoke in self._open.values():
-            if not session.closing:
-                self._missing(session, revoke, "until the trace ends")
+            self._missing(session, revoke, "until the trace ends")
         self._open.clear()
 
     def _drop(self, session: Session) -> None:
@@ -129,7 +130,7 @@ class Revokes(Rules):
             )  # fmt: skip
 
     def _missing(self, session: Session, revoke: _Revoke, until: str) -> None:
-        age = self.state.ns - revoke.ns
+        age = self.owed_ns(session, revoke.ns)
         if age < PATIENCE or revoke.crossing:
             return
         what = f"not answered {until}, {duration(age)} later"

@@ -25,8 +25,8 @@ __all__ = ["Ended", "Report", "Rules"]
 Report: TypeAlias = Callable[[Finding], None]
 
 Ended: TypeAlias = str
-"""How a session came to its end: ``closed`` by the MDS, ``replaced`` by one with the rank's next daemon, ``reopened``
-by the client without having been closed, ``forgotten`` because something is missing in the trace."""
+"""How a session came to its end: ``closed`` by the MDS, ``failed`` with its daemon, ``replaced`` by one with the rank's
+next daemon, ``reopened`` by the client without having been closed, ``forgotten`` because something is missing."""
 
 
 class Rules:
@@ -53,7 +53,7 @@ class Rules:
         said: object = None,
         told: object = None,
     ) -> None:
-        """Report that ``rule`` was broken; ``said`` and ``told``, the last messages, where ``cap`` does not have them."""
+        """Report that ``rule`` was broken; with ``said`` and ``told``, the last messages, if ``cap`` lacks them."""
         if cap is not None:
             ino = cap.ino if ino is None else ino
             said = cap.said if said is None else said
@@ -74,6 +74,10 @@ class Rules:
                 "" if told is None else str(told),
             )
         )
+
+    def owed_ns(self, session: Session, since: int) -> int:
+        """How long something has been owed: until now, or until the client was to close the session, which settles it."""
+        return (session.closing or self.state.ns) - since
 
     # Caps
 

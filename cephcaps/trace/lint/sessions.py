@@ -7,7 +7,7 @@ from typing import ClassVar, Final
 from cephcaps.trace.items import Traced
 from cephcaps.trace.known import Recent
 from cephcaps.trace.lint.finding import Rule
-from cephcaps.trace.lint.revokes import PATIENCE
+from cephcaps.trace.lint.revokes import ENDS, PATIENCE
 from cephcaps.trace.lint.rules import Ended, Report, Rules
 from cephcaps.trace.lint.state import Cap, Claim, Session, State
 from cephcaps.trace.view import duration
@@ -152,15 +152,20 @@ class Sessions(Rules):
         course.recalled, course.acked = False, 0
 
     def ended(self, session: Session, how: Ended, successor: Session | None = None) -> None:
-        self._courses.pop(session.number)
+        found = self._courses.pop(session.number)
+        if found is not None and how in ENDS:
+            self._unacked(*found)
+
+    def _unacked(self, session: Session, course: _Course) -> None:
+        for seq, ns in course.asked.items():
+            if (age := self.owed_ns(session, ns)) >= PATIENCE:
+                what = f"FLUSHMSG was not answered in {duration(age)}"
+                self.found(FLUSHMSG, session, what, seq=seq, age_ns=age)
 
     def finish(self) -> None:
         now = self.state.ns
         for session, course in [pair for _, pair in self._courses.items()]:
-            for seq, ns in course.asked.items():
-                if now - ns >= PATIENCE and not session.closing:
-                    what = f"FLUSHMSG was not answered in {duration(now - ns)}"
-                    self.found(FLUSHMSG, session, what, seq=seq, age_ns=now - ns)
+            self._unacked(session, course)
             if course.closed_with is None or course.pushes is None or course.closed_with == course.pushes:
                 continue
             age = now - max(course.closed_at, course.last_push)

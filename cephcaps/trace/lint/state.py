@@ -188,7 +188,7 @@ class Session:
         rank: of the MDS; None while unknown.
         whole: it began in the trace, and nothing is missing since.
         open: whether its OPEN was seen, or the client's RECONNECT.
-        closing: the client has asked for its end.
+        closing: when the client first asked for its end; 0 while it has not.
         heard: anything was said in it.
         parts: further parts of a RECONNECT are to come.
     """
@@ -200,7 +200,8 @@ class Session:
         self.daemon = daemon
         self.number = number
         self.rank: int | None = None
-        self.whole = self.open = self.closing = self.heard = self.parts = False
+        self.whole = self.open = self.heard = self.parts = False
+        self.closing = 0
         self.ns = 0
         """When something was last said."""
 

@@ -3,25 +3,28 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable, Iterator
-from itertools import chain, islice
-from typing import Any, Final, NamedTuple
+from collections.abc import Callable
+from functools import partial
+from typing import Final
 
-from cephcaps.engine.inode import Inode, InodeCap, newer
+from cephcaps.engine.dentries import is_complete
+from cephcaps.engine.inode import Inode, InodeCap
 from cephcaps.engine.realms import decode_trace
 from cephcaps.errors import SessionLost
 from cephcaps.trace.replay.driven import Driven
 from cephcaps.trace.replay.expected import Expected
+from cephcaps.trace.replay.foresight import TELLS, Foresight
 from cephcaps.trace.replay.infer import USABLE, changed, prepare
 from cephcaps.trace.replay.result import Difference, Tally
-from cephcaps.trace.replay.said import Said
+from cephcaps.trace.replay.rules import Context
+from cephcaps.trace.replay.said import Said, of_cap
 from cephcaps.trace.replay.steps import Client, Step, Window
+from cephcaps.trace.replay.told import Told, told_in
 from cephwire.capbits import FileMode
-from cephwire.caps import CapBody, CapOp, ClientCaps
-from cephwire.inode import NOSNAP, InodeStat
+from cephwire.caps import CapOp, ClientCaps
 from cephwire.lease import ClientLease
 from cephwire.reconnect import ClientReconnect
-from cephwire.reply import ClientReply, ReaddirReply
+from cephwire.reply import ClientReply
 from cephwire.request import ClientRequest
 from cephwire.requestargs import OpenArgs, OpenFlag
 from cephwire.session import ClientSession, SessionOp
@@ -31,27 +34,11 @@ __all__ = ["CapturedClient"]
 
 NEVER: Final = float("inf")
 NS: Final = 1_000_000_000
-UNDER_WAY: Final = 5 * NS
-"""For how long something may have been under way when its answer was captured."""
+INODES: Final = 1_000_000
+"""Inodes whose caps are kept account of; with more, all is forgotten."""
 REQUESTS: Final = 100_000
 """Requests whose arguments are kept at most."""
 OUR_FEATURES: Final = 2**64 - 1
-TELLS: Final = ("update", "flush")
-"""What says how things stand with a cap."""
-
-
-class Told(NamedTuple):
-    """What an MDS's message says of a cap."""
-
-    ino: int
-    cap_id: int
-    caps: int
-    seq: int
-    mseq: int
-    anew: bool
-    """Whether it is issued anew, by a reply or IMPORT."""
-    asks_back: bool = False
-    """Whether it is a REVOKE."""
 
 
 class CapturedClient:
@@ -61,11 +48,14 @@ class CapturedClient:
         tally: counts so far.
     """
 
-    def __init__(self, client: Client, window: Window, found: Callable[[Difference], None]) -> None:
+    def __init__(
+        self, client: Client, window: Window, found: Callable[[Difference], None], inos: frozenset[int]
+    ) -> None:
         self.client = client
         self.tally = Tally()
         self.engine = Driven()
-        self.expected = Expected(client, self.tally, found)
+        self.expected = Expected(client, self.tally, found, inos)
+        self.foresight = Foresight(client, window, self.engine, self.expected)
         self._window = window
         self._sound: set[int] = set()
         """Ranks with whose session everything since its beginning was seen."""
@@ -96,20 +86,9 @@ class CapturedClient:
             case ClientLease():
                 self.engine.receive(rank, message, 0, self.now)
         self._drain()
-
-    def said_before(self, step: Step) -> Step | None:
-        """The last that the client sent without knowing of ``step``, though it was captured later; None if nothing."""
-        last = None
-        for told in _told(step.item.message):
-            for said, other in self._window.ahead(self.client, step.rank, told.ino):
-                if said.op not in (*TELLS, "request") or said.cap_id != told.cap_id:
-                    continue
-                behind = newer(said.seq, told.seq) < 0 and newer(said.mseq, told.mseq) <= 0
-                if not behind or other.item.ns > step.item.ns + UNDER_WAY:
-                    break
-                if last is None or other.number > last.number:
-                    last = other
-        return last
+        if len(self.engine.cache.inodes) > INODES:
+            for other in list(self._sound):
+                self.lost_track(other)
 
     def _session(self, rank: int, message: ClientSession) -> None:
         engine = self.engine
@@ -149,19 +128,20 @@ class CapturedClient:
 
     def _reply(self, step: Step, message: ClientReply) -> None:
         rank = step.rank
-        for told in _told(message):
+        for told in told_in(message):
             self._before(step, told)
         self._snapshots(message.snap, rank)
         target, _ = self.engine.reply(rank, message, self.now, self.now)
         request = self._requests.pop(step.item.header.tid, None)
         if request is not None and target is not None and message.result >= 0 and isinstance(request.args, OpenArgs):
-            self.engine.opened(target.ino, _file_mode(request.args.flags), self.now)
+            self.engine.open(target, _file_mode(request.args.flags))
         if request is not None and not message.safe and not isinstance(request.args, OpenArgs):
             self._requests[step.item.header.tid] = request
 
     def _caps(self, step: Step, message: ClientCaps) -> None:
         rank, tid = step.rank, step.item.header.tid
-        for told in _told(message):
+        self._serves(rank)
+        for told in told_in(message):
             self._before(step, told)
         cap = self._cap(rank, message.ino)
         if cap is None and rank not in self._sound and message.op != CapOp.IMPORT:
@@ -172,42 +152,32 @@ class CapturedClient:
             ours = self.expected.ours(tid)
             self.expected.finished(tid)
             tid = ours
-        self._serves(rank)
         self.engine.receive(rank, message, tid, self.now)
 
     def _before(self, step: Step, told: Told) -> None:
         """Bring about what the client did by itself before it took ``told`` in."""
-        ahead = self._window.first_ahead(self.client, step.rank, told.ino)
-        inode = self.engine.cache.inodes.get(told.ino)
-        cap = inode.caps.get(step.rank) if inode is not None else None
-        if inode is not None:
-            inode.hold_max = NEVER  # what may wait does, until the client says that its time is up
-        if ahead is None or inode is None or cap is None or cap.cap_id != told.cap_id:
+        engine, rank = self.engine, step.rank
+        inode = engine.cache.inodes.get(told.ino)
+        cap = inode.caps.get(rank) if inode is not None else None
+        if inode is None or cap is None or cap.cap_id != told.cap_id:
             return
-        if ahead.said.op == "caprelease":
-            if self._dropped_before(step.rank, told, ahead.said):
-                self._window.spoken(ahead)
-                self._said(ahead.said, ahead.step.item.ns)
+        inode.hold_max = NEVER  # what may wait does, until the client says that its time is up
+        dropped = self.foresight.dropped(rank, told, cap)
+        if dropped is not None:
+            self._window.spoken(dropped)
+            self._said(dropped.said, dropped.step.item.ns)
             return
-        lost = (cap.issued | cap.implemented) & ~told.caps
-        if not lost and not told.asks_back:
+        if told.max_size is not None and rank == inode.auth_rank:
+            inode.max_size = told.max_size
+        answer = self.foresight.answer(rank, told, cap)
+        if answer is None:
+            if is_complete(inode):
+                engine.cache.not_whole(inode)
             return
-        coming = (one.said for one in self._window.ahead(self.client, step.rank, told.ino))
-        answer = next((said for said in coming if said.op != "flushsnap"), None)
-        if answer is None or answer.op not in TELLS or answer.seq != told.seq:
-            return
-        if answer.dirty and not answer.caps & lost & USABLE and not self.expected.ours(answer.tid):
-            changed(self.engine, inode, answer, self.now)
-        prepare(self.engine, inode, cap, answer, told.caps, self.now)
-
-    def _dropped_before(self, rank: int, told: Told, said: Said) -> bool:
-        """Whether a cap that the client is going to release was dropped before it learnt ``told``."""
-        if said.cap_id != told.cap_id:
-            return False
-        if told.anew:
-            return newer(said.issue_seq, told.seq) < 0
-        _, second = islice(chain(self._window.ahead(self.client, rank, told.ino), (None, None)), 2)
-        return second is not None and second.said.op == "caprelease" and second.said.issue_seq == told.seq
+        said = answer.said
+        if said.dirty and not said.caps & cap.issued & ~told.caps & USABLE and not self.expected.ours(said.tid):
+            changed(engine, inode, said, self.now)
+        prepare(engine, inode, cap, said._replace(wanted=self.foresight.wanted(inode, answer)), told.caps, self.now)
 
     def _snapshots(self, trace: bytes, rank: int) -> None:
         """Before a snapshot is heard of: what the client's FLUSHSNAPs will bring had been changed."""
@@ -230,6 +200,7 @@ class CapturedClient:
     def sent(self, step: Step) -> None:
         message, rank = step.item.message, step.rank
         self._ns = max(self._ns, step.item.ns)
+        self.expected.heard(rank, step.item.ns)
         match message:
             case ClientSession():
                 self._asked(rank, message)
@@ -252,13 +223,17 @@ class CapturedClient:
     def _said(self, said: Said, ns: int) -> None:
         inode = self.engine.cache.inodes.get(said.ino)
         cap = inode.caps.get(said.rank) if inode is not None else None
-        if not self.expected.waits(said.rank, said.ino):
+        context = Context(leaving=partial(self._window.leaves, self.client, said.rank))
+        if cap is not None:
+            context = context._replace(had=of_cap("update", said.rank, said.ino, cap), revoking=cap.revoking)
+        ours: Said | None = None
+        if not self.expected.waits(said):
             if inode is None or cap is None:
-                self._of_nothing(said, ns)
+                self._of_nothing(said, ns, context)
                 return
-            self._act(inode, cap, said)
+            ours = self._act(inode, cap, said)
             self._drain()
-        expected = self.expected.meet(said, ns)
+        expected = self.expected.meet(said, ns, context, ours)
         if inode is None or cap is None or inode.caps.get(said.rank) is not cap:
             return
         if said.op == "caprelease":
@@ -268,27 +243,25 @@ class CapturedClient:
         ):
             self.engine.yield_to(inode, cap, said)
 
-    def _of_nothing(self, said: Said, ns: int) -> None:
+    def _of_nothing(self, said: Said, ns: int, context: Context) -> None:
         """The client speaks of a cap that our engine does not hold."""
         if said.rank in self._sound:
-            self.expected.meet(said, ns)
+            self.expected.meet(said, ns, context)
         else:
             self.tally.unjudged += 1
 
-    def _act(self, inode: Inode, cap: InodeCap, said: Said) -> None:
-        """Have our engine do what the client did by itself."""
+    def _act(self, inode: Inode, cap: InodeCap, said: Said) -> Said | None:
+        """Have our engine do what the client did by itself; gives what ours says, where no message of its own does."""
         engine, now = self.engine, self.now
         match said.op:
-            case "update" | "flush":
+            case "update" | "flush" if not self.expected.ours(said.tid):
                 self._serves(said.rank)
-                if said.tid and self.expected.ours(said.tid):
-                    return
                 if said.dirty:
                     changed(engine, inode, said, now)
                 prepare(engine, inode, cap, said, cap.issued, now)
                 if said.op == "flush":
                     engine.flush(inode.ino, now, sync=False)
-                    return
+                    return None
                 nodelay = inode.hold_min == 0.0
                 if cap.rank not in engine.checks.check(inode, now, nodelay=nodelay) and said.dirty:
                     engine.update(inode, cap, now, nodelay=nodelay)
@@ -299,7 +272,8 @@ class CapturedClient:
                 engine.give_back(inode, cap, now)
             case "request":
                 prepare(engine, inode, cap, said, cap.issued, now)
-                self.expected.add([engine.embed(inode, cap, cap.issued & ~said.caps)], self._ns)
+                return engine.embed(inode, cap, cap.issued & ~said.caps)
+        return None
 
     def _reconnect(self, rank: int, step: Step) -> None:
         engine = self.engine
@@ -315,7 +289,7 @@ class CapturedClient:
         self._reconnecting.add(rank)
         self._drain()
         for said in step.said:
-            self.expected.meet(said, step.item.ns)
+            self.expected.meet(said, step.item.ns, Context())
 
     def _serves(self, rank: int) -> None:
         if rank in self._reconnecting:
@@ -331,26 +305,6 @@ class CapturedClient:
 
     def _drain(self) -> None:
         self.expected.add(self.engine.take_out(), self._ns)
-
-
-def _told(message: Any) -> Iterator[Told]:
-    match message:
-        case ClientCaps(op=CapOp.GRANT | CapOp.REVOKE | CapOp.IMPORT):
-            assert isinstance(message.body, CapBody)
-            anew, asks_back = message.op == CapOp.IMPORT, message.op == CapOp.REVOKE
-            yield Told(message.ino, message.cap_id, message.caps, message.seq, message.mseq, anew, asks_back)
-        case ClientReply():
-            yield from _issued(message.trace.target)
-            yield from _issued(message.trace.dir)
-            if isinstance(message.extra, ReaddirReply):
-                for entry in message.extra.entries:
-                    yield from _issued(entry.inode)
-
-
-def _issued(inode: InodeStat | None) -> Iterator[Told]:
-    if inode is not None and inode.snapid == NOSNAP and inode.cap.cap_id and inode.cap.caps:
-        cap = inode.cap
-        yield Told(inode.ino, cap.cap_id, cap.caps, cap.seq, cap.mseq, True)
 
 
 def _file_mode(flags: int) -> int:

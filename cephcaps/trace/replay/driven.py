@@ -33,6 +33,12 @@ class Driven(Engine):
             for said in said_in(action.rank, action.message, action.tid)
         ]
 
+    def open(self, inode: Inode, mode: int) -> None:
+        """A handle was opened; that it is may be told later."""
+        if self.cache.inodes.get(inode.ino) is inode:
+            modes = self.cache.use(inode).modes
+            modes[mode] = modes.get(mode, 0) + 1
+
     def update(self, inode: Inode, cap: InodeCap, now: float, *, nodelay: bool) -> None:
         """Tell the MDS how things stand though nothing makes that due, dirty bits along with it."""
         if not self.cache.waits(cap):

@@ -6,56 +6,76 @@ from collections import deque
 from collections.abc import Callable
 
 from cephcaps.trace.replay.result import Difference, Tally
-from cephcaps.trace.replay.rules import rule_for
+from cephcaps.trace.replay.rules import Case, Context, rule_for
 from cephcaps.trace.replay.said import Said
 from cephcaps.trace.replay.steps import Client
 
 __all__ = ["Expected"]
 
+UNANSWERED = 1000
+"""Statements about one cap that the client may owe."""
+FLUSHES = 100_000
+"""Flushes on their way that are kept account of."""
+
 
 class Expected:
     """Holds the client's statements about each inode against our engine's, in their order."""
 
-    def __init__(self, client: Client, tally: Tally, found: Callable[[Difference], None]) -> None:
+    def __init__(self, client: Client, tally: Tally, found: Callable[[Difference], None], inos: frozenset[int]) -> None:
         self._client = client
         self._tally = tally
         self._found = found
+        self._inos = inos
         self._queues: dict[tuple[int, int], deque[tuple[Said, int]]] = {}
         self._tids: dict[int, int] = {}
         """The client's flush tids still on their way: ours."""
-        self._newest = (0, 0)
+        self._heard: dict[int, int] = {}
+        """When each rank last heard of the client."""
 
     def add(self, said: list[Said], ns: int) -> None:
         """Our engine says this."""
         for one in said:
-            self._queues.setdefault((one.rank, one.ino), deque()).append((one, ns))
+            queue = self._queues.setdefault((one.rank, one.ino), deque())
+            queue.append((one, ns))
+            if len(queue) > UNANSWERED:
+                self._difference(None, *queue.popleft(), (), Context())
 
-    def waits(self, rank: int, ino: int) -> bool:
-        return (rank, ino) in self._queues
+    def waits(self, said: Said) -> bool:
+        """Whether our engine has said something of the kind of ``said`` before."""
+        return any(alike_in_kind(said, one) for one, _ in self._queues.get((said.rank, said.ino), ()))
+
+    def heard(self, rank: int, ns: int) -> None:
+        """The client says something to ``rank``."""
+        self._heard[rank] = max(ns, self._heard.get(rank, 0))
 
     def ours(self, tid: int) -> int:
         """Our tid of the client's flush ``tid``; 0 if that is new."""
         return self._tids.get(tid, 0)
 
-    def acknowledged(self, tid: int) -> int:
-        """The MDS acknowledges the client's ``tid``: which of ours that is."""
-        return self._tids.get(tid, 0)
+    def finished(self, tid: int) -> None:
+        """The client's flush ``tid`` is acknowledged."""
+        self._tids.pop(tid, None)
 
-    def meet(self, said: Said, ns: int) -> Said | None:
-        """The client says ``said``; gives what ours says there, None if nothing."""
+    def meet(self, said: Said, ns: int, context: Context, ours: Said | None = None) -> Said | None:
+        """The client says ``said``; gives what ours says there, None if nothing.
+
+        Args:
+            ours: what that is; else it is looked for among what ours has said before.
+        """
         queue = self._queues.get((said.rank, said.ino))
-        expected: Said | None = None
-        if queue is not None:
+        expected = ours
+        if queue is not None and ours is None:
             at = next((n for n, (one, _) in enumerate(queue) if not self._fields(said, one)), -1)
             if at < 0:
                 at = next((n for n, (one, _) in enumerate(queue) if alike_in_kind(said, one)), -1)
             for _ in range(at):
-                self._report(said.rank, None, *queue.popleft())
+                one, since = queue.popleft()
+                self._difference(None, one, since, (), Context())
             if at >= 0:
                 expected = queue.popleft()[0]
             if not queue:
                 del self._queues[said.rank, said.ino]
-        self._compare(said, expected, ns)
+        self._compare(said, expected, ns, context)
         return expected
 
     def forget(self, rank: int) -> None:
@@ -67,7 +87,7 @@ class Expected:
         """The client says nothing more."""
         for key in [key for key in self._queues if rank is None or key[0] == rank]:
             for one, ns in self._queues.pop(key):
-                self._report(key[0], None, one, ns)
+                self._difference(None, one, ns, (), Context(unheard=ns >= self._heard.get(key[0], 0)))
 
     def _fields(self, said: Said, expected: Said) -> tuple[str, ...]:
         fields = said.differs(expected)
@@ -82,40 +102,37 @@ class Expected:
             return known == ours
         return bool(tid and ours) and ours not in self._tids.values()
 
-    def _compare(self, said: Said, expected: Said | None, ns: int) -> None:
+    def _compare(self, said: Said, expected: Said | None, ns: int, context: Context) -> None:
         if expected is None:
-            self._report(said.rank, said, None, ns)
+            self._difference(said, None, ns, (), context)
             return
         fields = self._fields(said, expected)
         if said.tid and expected.tid:
             self._tids[said.tid] = expected.tid
+            if len(self._tids) > FLUSHES:
+                del self._tids[next(iter(self._tids))]
         if fields:
-            self._difference(said.rank, said, expected, ns, fields)
-        else:
+            self._difference(said, expected, ns, fields, context)
+        elif not self._inos or said.ino in self._inos:
             self._tally.compared += 1
             self._tally.alike += 1
 
-    def _report(self, rank: int, said: Said | None, expected: Said | None, ns: int) -> None:
-        self._difference(rank, said, expected, ns, ())
-
     def _difference(
-        self, rank: int, said: Said | None, expected: Said | None, ns: int, fields: tuple[str, ...]
+        self, said: Said | None, expected: Said | None, ns: int, fields: tuple[str, ...], context: Context
     ) -> None:
         either = said or expected
         assert either is not None
-        rule = rule_for(said, expected, fields)
+        if self._inos and either.ino not in self._inos:
+            return
+        rule = rule_for(Case(said, expected, fields, context))
         self._tally.compared += 1
         if rule:
             self._tally.explained[rule] += 1
         else:
             self._tally.unexplained += 1
-        self._found(Difference(self._client, rank, either.ino, ns, said, expected, fields, rule))
-
-    def finished(self, tid: int) -> None:
-        self._tids.pop(tid, None)
+        self._found(Difference(self._client, either.rank, either.ino, ns, said, expected, fields, rule))
 
 
 def alike_in_kind(said: Said, expected: Said) -> bool:
     """Whether the two are about the same matter, be they otherwise as they may."""
-    kinds = {"flush": "update"}
-    return kinds.get(said.op, said.op) == kinds.get(expected.op, expected.op)
+    return said.op == expected.op or {said.op, expected.op} == {"update", "flush"}

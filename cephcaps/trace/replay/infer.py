@@ -94,7 +94,7 @@ def _modes(engine: Driven, inode: Inode, said: Said) -> None:
 
 
 def _uses(engine: Driven, inode: Inode, said: Said, unkept: int) -> None:
-    """What is in use: what is wanted though nothing open wants it, and what is kept of ``unkept``, which else is not."""
+    """What is in use: what is wanted though nothing open wants it, and what is kept of ``unkept``, all else goes."""
     used = (said.wanted & ~inode.file_wanted | said.caps & unkept) & USABLE
     if not used and inode.use is None:
         return

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterable
-from typing import Final
+from typing import Final, TypeVar
 
 from cephcaps.trace.items import Flow, Item, Problem, Traced
 from cephcaps.trace.replay.client import CapturedClient
@@ -22,6 +22,8 @@ from cephwire.snap import ClientSnap
 
 __all__ = ["Replay"]
 
+T = TypeVar("T")
+
 FED: Final = (
     ClientCaps,
     ClientCapRelease,
@@ -35,6 +37,10 @@ FED: Final = (
 LOSES: Final = ("gap", "skipped", "malformed", "sealed", "tampered")
 """Problems after which it is not known what passed."""
 
+CLIENTS: Final = 1000
+"""Clients that are replayed at most."""
+FAILURE: Final = 200
+"""Characters of what our engine says."""
 NAMELESS: Final = 1000
 """Connections to daemons of which it is not known yet what they are, at most."""
 NAMELESS_MESSAGES: Final = 100
@@ -47,18 +53,24 @@ class Replay:
     Args:
         found: is given each difference.
         clients: global ids; empty for all.
+        inos: inodes whose messages count; empty for all. The others are replayed too.
     Attributes:
-        failures: what our engine could not take in, by its words.
+        failures: messages our engine could not take in, by what it says.
+        strangers: messages of clients beyond those that are kept account of.
     """
 
-    def __init__(self, found: Callable[[Difference], None], clients: Iterable[int] = ()) -> None:
+    def __init__(
+        self, found: Callable[[Difference], None], clients: Iterable[int] = (), inos: Iterable[int] = ()
+    ) -> None:
         self._found = found
         self._wanted = frozenset(clients)
+        self._inos = frozenset(inos)
         self._window = Window()
         self._clients: dict[Client, CapturedClient] = {}
         self._number = 0
         self._nameless: dict[int, list[Traced]] = {}
         self.failures: Counter[str] = Counter()
+        self.strangers = 0
 
     @property
     def tallies(self) -> dict[Client, Tally]:
@@ -118,28 +130,34 @@ class Replay:
 
     def _next(self) -> None:
         step = self._window.first()
-        if step.item.to_daemon:
-            self._deal(step)
-            return
         client = self._of(step.client)
-        last = client.said_before(step)
-        if last is not None:
-            for other in self._window.sent_until(last):
-                self._deal(other)
-        self._deal(step)
+        if client is not None and not step.item.to_daemon:
+            last = self._safely(step, client.foresight.said_before)
+            if last is not None:
+                for other in self._window.sent_until(last):
+                    self._deal(client, other)
+        self._deal(client, step)
 
-    def _deal(self, step: Step) -> None:
-        client = self._of(step.client)
+    def _deal(self, client: CapturedClient | None, step: Step) -> None:
         self._window.take(step)
-        if step.item.to_daemon:
-            client.sent(step)
+        if client is None:
+            self.strangers += 1
         else:
-            client.received(step)
+            self._safely(step, client.sent if step.item.to_daemon else client.received)
 
-    def _of(self, client: Client) -> CapturedClient:
+    def _safely(self, step: Step, deal: Callable[[Step], T]) -> T | None:
+        """A capture may hold anything: what our engine cannot take in ends what is known of the session."""
+        try:
+            return deal(step)
+        except Exception as error:
+            self.failures[f"{type(error).__name__}: {error}"[:FAILURE]] += 1
+            self._clients[step.client].lost_track(step.rank)
+            return None
+
+    def _of(self, client: Client) -> CapturedClient | None:
         found = self._clients.get(client)
-        if found is None:
-            found = self._clients[client] = CapturedClient(client, self._window, self._found)
+        if found is None and len(self._clients) < CLIENTS:
+            found = self._clients[client] = CapturedClient(client, self._window, self._found, self._inos)
         return found
 
 

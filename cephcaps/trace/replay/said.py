@@ -11,7 +11,7 @@ from cephwire.request import ClientRequest, RequestRelease
 
 __all__ = ["COMPARED", "Said", "of_cap", "said_in"]
 
-OPS: Final = {
+OPS: Final[dict[int, str]] = {
     CapOp.UPDATE: "update",
     CapOp.DROP: "drop",
     CapOp.FLUSH: "flush",
@@ -46,11 +46,6 @@ class Said(NamedTuple):
     message: Any = None
     """The CLIENT_CAPS it was, for the values it flushes."""
 
-    @property
-    def speaks_of_seq(self) -> bool:
-        """Whether ``seq`` says what the client had received of the cap."""
-        return self.op in ("update", "flush", "request", "drop", "renew", "release")
-
     def differs(self, other: Said) -> tuple[str, ...]:
         """Names of the fields that are not alike."""
         return tuple(name for name in COMPARED if getattr(self, name) != getattr(other, name))
@@ -64,7 +59,7 @@ def said_in(rank: int, message: Any, tid: int) -> list[Said]:
     """
     match message:
         case ClientCaps() if isinstance(message.body, CapBody):
-            return [of_caps(rank, message, tid)]
+            return [_of_caps(rank, message, tid)]
         case ClientCapRelease():
             return [_of_item(rank, item) for item in message.caps]
         case ClientRequest():
@@ -74,10 +69,10 @@ def said_in(rank: int, message: Any, tid: int) -> list[Said]:
     return []
 
 
-def of_caps(rank: int, message: ClientCaps, tid: int) -> Said:
+def _of_caps(rank: int, message: ClientCaps, tid: int) -> Said:
     snap = message.op == CapOp.FLUSHSNAP
     return Said(
-        op=OPS.get(CapOp(message.op), "update") if message.op in OPS else str(message.op),
+        op=OPS.get(message.op, str(message.op)),
         rank=rank,
         ino=message.ino,
         # It is about no cap: what clients put there, and the caps they name, nobody reads.

@@ -8,11 +8,13 @@ from __future__ import annotations
 
 from collections import OrderedDict, deque
 from collections.abc import Iterator
+from itertools import islice
 from typing import Final, NamedTuple, TypeAlias
 
 from cephcaps.trace.items import Traced
 from cephcaps.trace.replay.said import Said, said_in
 from cephwire.reconnect import ClientReconnect
+from cephwire.request import ClientRequest
 from cephwire.session import ClientSession, SessionOp
 
 __all__ = ["Client", "Step", "Window"]
@@ -24,6 +26,8 @@ LOOKAHEAD: Final = 20_000
 """Messages that are looked ahead at most."""
 LOOKAHEAD_BYTES: Final = 64 << 20
 """Bytes of these."""
+LEAVING: Final = 1000
+"""Messages among which the end of a session is looked for."""
 
 
 class Step:
@@ -117,9 +121,22 @@ class Window:
     def _passed(self, step: Step, said: Said) -> None:
         key = step.client, step.rank, said.ino
         queue = self._ahead[key]
-        queue.popleft()
+        if queue[0].said is said:
+            queue.popleft()
+        else:
+            queue.remove(Ahead(said, step))
         if not queue:
             del self._ahead[key]
+
+    def leaves(self, client: Client, rank: int) -> bool:
+        """Whether the client asks to close its session before it asks for anything else."""
+        for step in islice(self._sent.get((client, rank), OrderedDict()).values(), LEAVING):
+            message = step.item.message
+            if isinstance(message, ClientRequest):
+                return False
+            if isinstance(message, ClientSession) and message.op == SessionOp.REQUEST_CLOSE:
+                return True
+        return False
 
     def first_ahead(self, client: Client, rank: int, ino: int) -> Ahead | None:
         return next(self.ahead(client, rank, ino), None)
@@ -145,9 +162,6 @@ class Window:
             if other is step:
                 break
         return found
-
-    def sent(self, client: Client, rank: int) -> Iterator[Step]:
-        return iter(self._sent.get((client, rank), OrderedDict()).values())
 
 
 def _begins_anew(message: object) -> bool:

@@ -7,11 +7,12 @@ from __future__ import annotations
 
 from array import array
 from collections.abc import Iterable
+from itertools import pairwise
 from typing import Any, Final
 
 import msgspec
 
-from cephcaps.trace.report.durations import Durations
+from cephcaps.trace.report.durations import MOST, Durations
 from cephcaps.trace.report.gather import Gathered, Revoke
 from cephcaps.trace.report.holdings import Asked
 from cephcaps.trace.report.lanes import ASKED, EVENT_COLUMNS, LANE_COLUMNS, MERGED, Inode
@@ -37,7 +38,7 @@ def report_data(gathered: Gathered, name: str, findings: Iterable[Any] | None = 
 
     Args:
         name: of the capture.
-        findings: of lint, each with ``rule``, ``client``, ``ino``, ``path``, ``what`` and ``ns``; None if nobody looked.
+        findings: of `cephcaps.trace.lint`; None if nobody looked.
     """
     first = gathered.first or 0
     outstanding = gathered.holdings.outstanding()
@@ -88,12 +89,13 @@ def _some(findings: Iterable[Any]) -> list[Any]:
 
 
 def _finding(found: Any, first: int) -> Data:
-    ino = found.ino
+    rule, ino = found.rule, found.ino
     return {
-        "at_us": max(found.ns - first, 0) // 1000,
-        "rule": str(found.rule),
+        "at_us": min(max(found.ns - first, 0) // 1000, MOST),
+        "rule": str(getattr(rule, "name", rule)),
+        "meaning": str(getattr(rule, "meaning", "")),
         "client": f"client.{found.client}" if isinstance(found.client, int) else str(found.client),
-        "ino": f"{ino:#x}" if isinstance(ino, int) else None,
+        "ino": "" if ino is None else f"{ino:#x}",
         "path": str(found.path or "")[:LONGEST],
         "what": str(found.what)[:LONGEST],
     }
@@ -211,7 +213,7 @@ def _differences(values: array[int], columns: int) -> list[int]:
     """The same with each time as the difference from the one before, which has fewer digits."""
     told = values.tolist()
     times = told[::columns]
-    told[columns::columns] = [later - earlier for earlier, later in zip(times, times[1:], strict=False)]
+    told[columns::columns] = [later - earlier for earlier, later in pairwise(times)]
     return told
 
 

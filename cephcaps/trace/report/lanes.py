@@ -84,7 +84,7 @@ class Inode:
         """Note what a client holds from now on; how many stretches that adds."""
         lane = self.lanes.get(client)
         if lane is None:
-            if not held and not flags or len(self.lanes) >= MOST_LANES:
+            if (not held and not flags) or len(self.lanes) >= MOST_LANES:
                 return 0
             lane = self.lanes[client] = array("q")
         elif lane[-2] == held and lane[-1] == flags:

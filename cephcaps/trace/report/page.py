@@ -1,8 +1,8 @@
 """A report as one HTML page that needs nothing else: no server, no network, no library.
 
 Names out of a capture are hostile. They go into the page as JSON, in which nothing can end the element that holds it,
-and the page's script only ever makes text of them. Should a way past that be found, the page's own policy lets no script
-run but this one, known by its hash, and nothing be loaded or sent.
+and the page's script only ever makes text of them. Should a way past that be found, the page's own policy lets no
+script run but this one, known by its hash, and nothing be loaded or sent.
 """
 
 from __future__ import annotations

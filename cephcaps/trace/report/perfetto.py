@@ -44,12 +44,14 @@ def perfetto(gathered: Gathered, data: Data) -> Data:
 def _slices(gathered: Gathered) -> Iterator[Slice]:
     """All, by when they begin; what was not over at the end lasts until then."""
     found = list(gathered.slices or ())
-    for asked in gathered.holdings.outstanding():
-        found.append(Slice("revoke", "unanswered revoke", asked.client, asked.daemon, asked.ino, asked.at, -1))
+    found += (
+        Slice("revoke", "unanswered revoke", asked.client, asked.daemon, asked.ino, asked.at, -1)
+        for asked in gathered.holdings.outstanding()
+    )
     for sent in gathered.waits.unanswered():
-        cat = sent.what if sent.what in ("flush", "flushsnap") else "request"
+        cat = "flush" if sent.what in ("flush", "flushsnap") else "request"
         name = f"unanswered {sent.what} {sent.below}".rstrip()
-        found.append(Slice(cat.removesuffix("snap"), name, sent.client, sent.daemon, sent.ino, sent.at, -1))
+        found.append(Slice(cat, name, sent.client, sent.daemon, sent.ino, sent.at, -1))
     found.sort(key=lambda one: one.at)
     return iter(found)
 

@@ -83,7 +83,7 @@ const rates = {
 
   held(chosen, how) {
     const high = 190, { wide, left, right, x, step, first, last } = how;
-    const busy = [...chosen].map((client) => [Math.max(...client.held.slice(first, last + 1), 0), client])
+    const busy = chosen.filter((client) => client.client || client.held.some((n) => n)).map((client) => [Math.max(...client.held.slice(first, last + 1), 0), client])
       .sort((a, b) => b[0] - a[0]).slice(0, LINES.length);
     const most = Math.max(1, ...busy.map(([n]) => n)), y = (n) => 10 + (1 - n / most) * (high - 36);
     const svg = this.frame(wide, high, `Caps held: ${busy.map(([n, client]) => `${clientName(client.client)} at most ${n}`).join(", ")}`, how);
@@ -92,7 +92,6 @@ const rates = {
       drawn("text", { x: 2, y: high / 2, class: "muted" }, "caps"));
     const clip = `clip${Math.random().toString(36).slice(2)}`;
     svg.append(drawn("clipPath", { id: clip }, drawn("rect", { x: left, y: 0, width: wide - left - right, height: high })));
-    const ends = [];
     busy.forEach(([, client], i) => {
       let path = "", before = null;
       for (let bin = first; bin <= Math.min(last, client.held.length - 1); bin++) {
@@ -100,18 +99,12 @@ const rates = {
         path += before === null ? `M${x(bin * step).toFixed(1)} ${h.toFixed(1)}H${at.toFixed(1)}` : `V${h.toFixed(1)}H${at.toFixed(1)}`;
         before = h;
       }
-      if (before === null) return;
-      svg.append(drawn("path", { d: path, class: "line", stroke: LINES[i], "stroke-dasharray": DASHES[i], "clip-path": `url(#${clip})` }));
-      ends.push([before, i, client]);
+      const low = 12 + i * 17, from = wide - right + 8;
+      svg.append(drawn("path", { d: path || "M0 0", class: "line", stroke: LINES[i], "stroke-dasharray": DASHES[i], "clip-path": `url(#${clip})` }),
+        drawn("line", { x1: from, x2: from + 34, y1: low, y2: low, class: "line", stroke: LINES[i], "stroke-dasharray": DASHES[i] }),
+        drawn("text", { x: from + 39, y: low + 4, "font-size": 11 }, clientWith(client.client)));
     });
-    // Names beside the ends of the lines, pushed apart where they would lie on each other.
-    ends.sort((a, b) => a[0] - b[0]);
-    let low = 2;
-    for (const [h, i, client] of ends) {
-      low = Math.max(h, low + 13);
-      svg.append(drawn("line", { x1: wide - right + 6, x2: wide - right + 34, y1: low, y2: low, class: "line", stroke: LINES[i], "stroke-dasharray": DASHES[i] }),
-        drawn("text", { x: wide - right + 39, y: low + 4, "font-size": 11 }, clientWith(client.client)));
-    }
+    if (chosen.length > busy.length) svg.append(drawn("text", { x: wide - right + 8, y: 16 + busy.length * 17, class: "muted" }, `and ${chosen.length - busy.length} with fewer`));
     return svg;
   },
 

@@ -40,7 +40,7 @@ function sized(canvas, width, height) {
   return pen;
 }
 
-// Round steps of time, about `count` of them between `from` and `to`.
+// Round times, about `count` of them between `from` and `to`: round on the clock, if that is what is shown.
 function ticks(from, to, count) {
   const rough = (to - from) / count, power = 10 ** Math.floor(Math.log10(rough));
   let step = [1, 2, 5, 10].map((n) => n * power).find((n) => n >= rough);
@@ -48,8 +48,9 @@ function ticks(from, to, count) {
     step = [1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 14400, 43200, 86400].map((n) => n * 1e6)
       .find((n) => n >= rough) || step;
   }
-  const found = [];
-  for (let at = Math.ceil(from / step) * step; at <= to; at += step) found.push(at);
+  const mode = $("clock").value, zone = mode === "local" ? new Date(D.start_us / 1000).getTimezoneOffset() * 6e7 || 0 : 0;
+  const base = mode === "since" ? 0 : (D.start_us - zone) % step, found = [];
+  for (let at = Math.ceil((from + base) / step) * step - base; at <= to; at += step) found.push(at);
   return { found, places: step >= 1e6 ? 0 : Math.min(6, Math.ceil(6 - Math.log10(step))) };
 }
 
@@ -146,7 +147,7 @@ const lanes = {
     pen.font = "600 13px system-ui, 'DejaVu Sans', sans-serif";
     pen.fillStyle = theme["--text"];
     const told = inode.unanswered ? `▲ ${inode.unanswered} unanswered, longest ${duration(inode.longest_us)}`
-      : inode.revokes ? `${inode.revokes} revokes, longest ${duration(inode.longest_us)}` : "no revokes";
+      : inode.revokes ? `${inode.revokes} revoke${inode.revokes > 1 ? "s" : ""}, longest ${duration(inode.longest_us)}` : "no revokes";
     const room = width - 30 - pen.measureText(told).width;
     const number = inode.path.startsWith("#") ? "" : `  ${inode.ino}`;
     pen.fillText(elided(pen, nameOf(inode) + number, room), 8, top + HEAD / 2);

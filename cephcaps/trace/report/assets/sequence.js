@@ -87,7 +87,7 @@ const sequence = {
   diagram(inode, shown, before) {
     const clients = [...new Set(shown.filter((one) => !one.gap).map((one) => one.client))];
     const daemons = [...new Set(shown.filter((one) => !one.gap).map((one) => one.daemon))];
-    const left = 190, apart = Math.max(250, Math.min(430, 1050 / Math.max(clients.length + daemons.length - 1, 1)));
+    const left = 225, apart = Math.max(250, Math.min(430, 1050 / Math.max(clients.length + daemons.length - 1, 1)));
     const place = new Map();
     // Daemons in the middle of their clients, so that arrows are short.
     const half = Math.ceil(clients.length / 2);
