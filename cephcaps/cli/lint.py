@@ -136,7 +136,8 @@ class Linting:
     def _closing_line(self) -> str:
         total = sum(self._counts.values())
         found = ", ".join(f"{count} {name}" for name, count in sorted(self._counts.items()))
-        line = f"{total} finding{'' if total == 1 else 's'} in {self._messages} messages between clients and MDSs{f': {found}' if found else ''}"
+        line = f"{total} finding{'' if total == 1 else 's'} in {self._messages} messages between clients and MDSs"
+        line += f": {found}" if found else ""
         untold = total - self._output.told
         if untold:
             line += f"; {untold} of them are not shown"

@@ -10,7 +10,7 @@ fs/ceph/mds_client.c, ``send_mds_reconnect``, ``reconnect_caps_cb``; fs/ceph/cap
 from __future__ import annotations
 
 from cephcaps.engine.cache import Cache, Send
-from cephcaps.engine.check import Checks
+from cephcaps.engine.check import Checks, wanted
 from cephcaps.engine.flush import Flushes
 from cephcaps.engine.inode import Inode, InodeCap
 from cephcaps.engine.realms import Realms
@@ -67,7 +67,7 @@ class Reconnects:
         self._cache.note_issue(inode, cap.issued, issued)
         cap.issued = cap.implemented = issued
         cap.seq = cap.issue_seq = cap.mseq = 0
-        cap.mds_wanted = inode.file_wanted | inode.used
+        cap.mds_wanted = wanted(inode)
         cap.gen = gen
         cap.standing_in = False
         self._cache.settled(inode, cap)

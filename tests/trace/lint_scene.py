@@ -111,9 +111,9 @@ class Scene:
     # What the client says of them
 
     def update(self, bits: int, seq: int, *, issue_seq: int = 1, dirty: int = 0, tid: int = 0, op: CapOp = CapOp.UPDATE,
-               ino: int = FILE, cap_id: int = 7, rank: int = 0, size: int = 0, mtime: int = 0, oldest: int | None = None,
+               ino: int = FILE, cap_id: int = 7, rank: int = 0, size: int = 0, oldest: int | None = None,
                **more: Any) -> None:  # fmt: skip
-        body = CapBody(size, 0, 0, 0, mtime, 0, 0, FileLayout(0, 0, 0, 0, 0, 0, 0), 0)
+        body = CapBody(size, 0, 0, 0, 0, 0, 0, FileLayout(0, 0, 0, 0, 0, 0, 0), 0)
         message = caps(
             op, bits, ino, seq=seq, issue_seq=issue_seq, dirty=dirty, cap_id=cap_id, body=body,
             oldest_flush_tid=tid if oldest is None else oldest, **more,

@@ -460,7 +460,8 @@ def test_a_finding_says_everything_about_the_inode() -> None:
     (finding,) = judged(scene.items)
     assert (finding.client, finding.rank, finding.ino, finding.path) == (4123, 0, FILE, "/file")
     assert (finding.bits, finding.seq) == (FULL & ~READ, 2)
-    assert finding.age_ns is not None and 15e9 < finding.age_ns < 16e9
+    assert finding.age_ns is not None
+    assert 15e9 < finding.age_ns < 16e9
     assert finding.client_said == "update seq 1 issue_seq 1 mseq 0 caps pAsxLsXsxFsxcrwb"
     assert finding.mds_said == "revoke seq 2 mseq 0 caps pAsLsXsFscr"
     assert "not answered" in finding.what

@@ -14,7 +14,7 @@ from cephwire.caps import CLIENT_CAPS, CapBody, CapOp, CapPeer, ClientCaps
 from cephwire.entity import addresses
 from cephwire.inode import NOSNAP, InodeStat
 from cephwire.lease import CLIENT_LEASE, ClientLease
-from cephwire.map_messages import MMdsMap
+from cephwire.map_messages import MMdsMap, MOsdMap
 from cephwire.quota import CLIENT_QUOTA, ClientQuota
 from cephwire.reconnect import CLIENT_RECONNECT, ClientReconnect
 from cephwire.reply import CLIENT_REPLY, CLIENT_REQUEST_FORWARD, ClientReply, ClientRequestForward, ReaddirReply
@@ -63,6 +63,8 @@ class Hearing:
         message = item.message
         if isinstance(message, MMdsMap):
             self._mds_map(item, message)
+        elif isinstance(message, MOsdMap):
+            self._osd_map(item, message)
         if item.header.type not in MDS_TYPES or item.resent:
             return
         state = self._state
@@ -137,6 +139,16 @@ class Hearing:
             if session.daemon not in up and session.heard:
                 self._end(session, "failed")
 
+    def _osd_map(self, item: Traced, message: MOsdMap) -> None:
+        """Who is blocklisted: an MDS that evicts a client has its address added."""
+        if item.to_daemon or item.flow.client_id is None:
+            return
+        host = item.flow.client.rpartition(":")[0].strip("[]")
+        listed = (addr for change in message.incremental_maps.values() for addr in change.osd.new_blocklist)
+        # That of a client has no port. Its nonce, which no message shows, tells it from others on its host.
+        if any(addr.host == host and not addr.port for one in listed for addr in addresses(one)):
+            self._state.client(item.flow.client_id).blocklisted = item.ns
+
     # From a client
 
     def _sent(self, session: Session, item: Traced, message: Any) -> None:
@@ -151,7 +163,7 @@ class Hearing:
             session.whole = session.whole or fresh
             others = [one for one in state.sessions.values() if one.client is session.client and one is not session]
             session.client.whole = session.client.whole or (fresh and not others)
-        session.heard, session.ns = True, item.ns
+        session.heard = True
         groups = self._groups
         for group in groups:
             group.sent(session, item)

@@ -131,9 +131,12 @@ class Revokes(Rules):
 
     def _missing(self, session: Session, revoke: _Revoke, until: str) -> None:
         age = self.owed_ns(session, revoke.ns)
-        if age < PATIENCE or revoke.crossing:
+        evicted = session.evicted > revoke.ns
+        if (age < PATIENCE and not evicted) or revoke.crossing:
             return
         what = f"not answered {until}, {duration(age)} later"
+        if evicted:
+            what += f"; a client of that host was blocklisted {duration(session.evicted - revoke.ns)} after it was sent"
         if revoke.partly is not None:
             what += f"; the answer under seq {revoke.partly.seq} still held {CAPS[revoke.partly.caps & ~revoke.kept]}"
         cap = self.state.cap(session, revoke.ino)

@@ -76,7 +76,7 @@ class Rules:
         )
 
     def owed_ns(self, session: Session, since: int) -> int:
-        """How long something has been owed: until now, or until the client was to close the session, which settles it."""
+        """How long something has been owed: until now, or until the client asked for the end of its session."""
         return (session.closing or self.state.ns) - since
 
     # Caps

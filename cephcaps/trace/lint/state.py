@@ -170,14 +170,16 @@ class Client:
     Attributes:
         whole: its first session began in the trace, and nothing is missing since.
         session_timeout: seconds.
+        blocklisted: when it last heard of a client on its host being blocklisted; 0 if never.
     """
 
-    __slots__ = ("key", "session_timeout", "whole")
+    __slots__ = ("blocklisted", "key", "session_timeout", "whole")
 
     def __init__(self, key: ClientKey) -> None:
         self.key = key
         self.whole = False
         self.session_timeout = SESSION_TIMEOUT
+        self.blocklisted = 0
 
 
 class Session:
@@ -203,7 +205,13 @@ class Session:
         self.whole = self.open = self.heard = self.parts = False
         self.closing = 0
         self.ns = 0
-        """When something was last said."""
+        """When the MDS last said something."""
+
+    @property
+    def evicted(self) -> int:
+        """When it turned out that the MDS had thrown the client out; 0 if it has not. No message says so."""
+        blocklisted = self.client.blocklisted
+        return blocklisted if blocklisted > self.ns else 0
 
 
 class State:

@@ -11,6 +11,7 @@ from cephcaps.engine.dentries import is_complete
 from cephcaps.engine.inode import Inode, InodeCap
 from cephcaps.engine.realms import decode_trace
 from cephcaps.errors import SessionLost
+from cephcaps.trace.known import Recent
 from cephcaps.trace.replay.driven import Driven
 from cephcaps.trace.replay.expected import Expected
 from cephcaps.trace.replay.foresight import TELLS, Foresight
@@ -61,6 +62,8 @@ class CapturedClient:
         """Ranks with whose session everything since its beginning was seen."""
         self._reconnecting: set[int] = set()
         self._features: dict[int, int] = {}
+        self._wished: Recent[tuple[int, int, int], int] = Recent()
+        """What it last said to want of each cap."""
         self._requests: OrderedDict[int, ClientRequest] = OrderedDict()
         self._ns = 0
 
@@ -226,6 +229,10 @@ class CapturedClient:
         context = Context(leaving=partial(self._window.leaves, self.client, said.rank))
         if cap is not None:
             context = context._replace(had=of_cap("update", said.rank, said.ino, cap), revoking=cap.revoking)
+        before = self._wished.get((said.rank, said.ino, said.cap_id))
+        context = context._replace(wished_anew=before != said.wanted)
+        if said.op in TELLS:
+            self._wished[said.rank, said.ino, said.cap_id] = said.wanted
         ours: Said | None = None
         if not self.expected.waits(said):
             if inode is None or cap is None:

@@ -29,6 +29,8 @@ class Expected:
         self._queues: dict[tuple[int, int], deque[tuple[Said, int]]] = {}
         self._tids: dict[int, int] = {}
         """The client's flush tids still on their way: ours."""
+        self._newest: dict[int, int] = {}
+        """The client's highest flush tid at each rank."""
         self._heard: dict[int, int] = {}
         """When each rank last heard of the client."""
 
@@ -91,16 +93,16 @@ class Expected:
 
     def _fields(self, said: Said, expected: Said) -> tuple[str, ...]:
         fields = said.differs(expected)
-        if (said.tid or expected.tid) and not self._tids_agree(said.tid, expected.tid):
+        if (said.tid or expected.tid) and not self._tids_agree(said, expected.tid):
             fields += ("tid",)
         return fields
 
-    def _tids_agree(self, tid: int, ours: int) -> bool:
-        """Tids are the client's own; what must agree is which flush came first, and which is one sent again."""
-        known = self._tids.get(tid)
+    def _tids_agree(self, said: Said, ours: int) -> bool:
+        """Tids are each client's own; what must agree is which flush is one sent again. New ones only rise."""
+        known = self._tids.get(said.tid)
         if known is not None:
             return known == ours
-        return bool(tid and ours) and ours not in self._tids.values()
+        return bool(said.tid and ours) and said.tid > self._newest.get(said.rank, 0) and ours not in self._tids.values()
 
     def _compare(self, said: Said, expected: Said | None, ns: int, context: Context) -> None:
         if expected is None:
@@ -109,6 +111,7 @@ class Expected:
         fields = self._fields(said, expected)
         if said.tid and expected.tid:
             self._tids[said.tid] = expected.tid
+            self._newest[said.rank] = max(said.tid, self._newest.get(said.rank, 0))
             if len(self._tids) > FLUSHES:
                 del self._tids[next(iter(self._tids))]
         if fields:

@@ -19,6 +19,8 @@ class Context(NamedTuple):
     """Bits of it that were asked back and are still in use."""
     leaving: Callable[[], bool] = bool
     """Whether the client is about to close its session."""
+    wished_anew: bool = False
+    """Whether the client has not told this rank before that it wants so much."""
     unheard: bool = False
     """Whether the client is not heard of any more."""
 
@@ -68,7 +70,7 @@ def _in_part(case: Case) -> bool:
 
 def _wish(case: Case) -> bool:
     sent, had = _needless(case), case.context.had
-    return sent is not None and had is not None and sent.caps == had.caps
+    return sent is not None and had is not None and sent.caps == had.caps and case.context.wished_anew
 
 
 def _leaving(case: Case) -> bool:

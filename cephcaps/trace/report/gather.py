@@ -277,12 +277,16 @@ class Gathered:
     # Names
 
     def path(self, ino: int, clients: Iterable[int]) -> str:
-        """Where an inode lies, as the first of ``clients`` knows that does; ``#0x...`` where none does."""
+        """Where an inode lies, as far as any of ``clients`` knows: ``/a/b``, ``#0x10000000000/b``, or nothing."""
+        best = ""
         for client in clients:
             flow = self.ends.clients[client].flow
-            if flow is not None and not (path := self.known.path(flow, ino)).startswith("#"):
+            path = "" if flow is None else self.known.path(flow, ino)
+            if path.startswith("/"):
                 return path
-        return f"#{ino:#x}"
+            if "/" in path:
+                best = path
+        return best
 
 
 def _issuing(m: ClientReply) -> Iterator[InodeStat]:

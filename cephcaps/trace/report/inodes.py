@@ -13,6 +13,8 @@ MOST_STRETCHES: Final = 300_000
 """Of all lanes."""
 MOST_EVENTS: Final = 150_000
 """Messages."""
+FEWEST: Final = 50
+"""Messages of an inode that are worth having; below, others have none."""
 FIRST_MERGED: Final = 100
 """Microseconds: what is shorter is merged first."""
 
@@ -23,7 +25,7 @@ class Inodes:
     Attributes:
         merged: changes within so many microseconds are shown as one; 0 none are.
         dropped: inodes left out, those that were least worth looking at.
-        most_events: messages kept of an inode; None for all.
+        most_events: messages kept of an inode, or none where it was least worth looking at; None for all of all.
     """
 
     def __init__(self) -> None:
@@ -77,11 +79,18 @@ class Inodes:
 
     def _shorten(self) -> None:
         most = self.most_events or MOST_EVENTS
-        while self._events > MOST_EVENTS // 2:
-            most //= 2
+        while True:
             for inode in self._inodes.values():
                 inode.shorten(most)
             self._recount()
+            if self._events <= MOST_EVENTS // 2:
+                break
+            if most > FEWEST:
+                most //= 2
+            else:  # of many inodes a few messages each: better the whole story of some
+                told = [inode for inode in self.ranked() if inode.events]
+                for inode in told[len(told) // 2 :]:
+                    inode.shorten(0)
         self.most_events = most
 
     def _drop(self, keep: int) -> None:

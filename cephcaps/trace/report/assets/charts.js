@@ -36,7 +36,7 @@ function histogram() {
     const tall = n ? Math.max((n / most) * (base - 34), 2) : 0, x = 40 + i * each;
     svg.append(drawn("rect", { x: x + 1, y: base - tall, width: Math.max(each - 2, 1), height: tall, fill: "var(--shared)" },
       drawn("title", {}, `${n} revokes from ${duration(edges[begin + i])} to ${duration(edges[begin + i + 1])}`)));
-    if (n) svg.append(drawn("text", { x: x + each / 2, y: base - tall - 4, "text-anchor": "middle", "font-size": 11 }, String(n)));
+    if (n && String(n).length * 7 < each) svg.append(drawn("text", { x: x + each / 2, y: base - tall - 4, "text-anchor": "middle", "font-size": 11 }, String(n)));
     const every = Math.ceil(60 / each);
     if (i % every === 0) {
       svg.append(drawn("line", { x1: x, x2: x, y1: base, y2: base + 4, class: "grid" }),

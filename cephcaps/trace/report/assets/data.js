@@ -98,7 +98,7 @@ const inodes = D.inodes.map((told, number) => ({
   messages: told.events.length / 8,
 }));
 const byIno = new Map(inodes.map((inode) => [inode.ino, inode]));
-const nameOf = (inode) => (inode.path.startsWith("#") ? inode.ino : inode.path);
+const nameOf = (told) => told.path || told.ino;
 
 // Times
 

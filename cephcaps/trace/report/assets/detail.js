@@ -4,10 +4,11 @@ function stateOf(lane, time) {
   const i = lane.at(time);
   if (i < 0 || (!lane.held[i] && !(lane.flags[i] & ASKED))) return null;
   const flags = lane.flags[i], lost = flags & BITS, asked = (flags & ASKED) !== 0;
-  let begun = i;
+  let begun = i, same = i;
+  while (same > 0 && lane.held[same - 1] === lane.held[i]) same--;
   while (asked && begun > 0 && lane.flags[begun - 1] & ASKED) begun--;
   return {
-    client: lane.client, held: lane.held[i], since: lane.times[i], merged: (flags & MERGED) !== 0,
+    client: lane.client, held: lane.held[i], since: lane.times[same], merged: (flags & MERGED) !== 0,
     asked, lost, askedSince: lane.times[begun], lostSince: lost ? lane.since(i, lost) : lane.times[i],
     until: lane.times[i + 1], last: i === lane.count - 1,
   };
@@ -21,7 +22,7 @@ const detail = {
     const held = inode.lanes.map((lane) => stateOf(lane, view.cursor)).filter(Boolean);
     held.sort((a, b) => b.asked - a.asked || strength(b.held) - strength(a.held));
     const silent = inode.lanes.length - held.length;
-    const title = node("p", {}, node("b", {}, nameOf(inode)), ` ${inode.ino}, at ${moment(view.cursor)}`,
+    const title = node("p", {}, node("b", {}, nameOf(inode)), `${inode.path ? ` ${inode.ino}` : ""}, at ${moment(view.cursor)}`,
       atEnd ? " (the end of the capture)" : "", ": ",
       held.length ? `${held.length} client${held.length > 1 ? "s hold" : " holds"} caps` : "nobody holds caps",
       silent ? `; ${silent} other${silent > 1 ? "s" : ""} did or will` : "", ".");

@@ -149,7 +149,7 @@ const lanes = {
     const told = inode.unanswered ? `▲ ${inode.unanswered} unanswered, longest ${duration(inode.longest_us)}`
       : inode.revokes ? `${inode.revokes} revoke${inode.revokes > 1 ? "s" : ""}, longest ${duration(inode.longest_us)}` : "no revokes";
     const room = width - 30 - pen.measureText(told).width;
-    const number = inode.path.startsWith("#") ? "" : `  ${inode.ino}`;
+    const number = inode.path ? `  ${inode.ino}` : "";
     pen.fillText(elided(pen, nameOf(inode) + number, room), 8, top + HEAD / 2);
     pen.font = "12px system-ui, 'DejaVu Sans', sans-serif";
     pen.fillStyle = inode.unanswered ? theme["--red"] : theme["--muted"];

@@ -5,9 +5,17 @@ const PAGE = 150, STEP = 30;
 const sequence = {
   page: 0,
   key: "",
+  shown: "",
+  last: null,
 
   // All messages of an inode, and what happened meanwhile to the sessions of its clients.
   messages(inode) {
+    if (this.last && this.last.inode === inode) return this.last.found;
+    this.last = { inode, found: this.read(inode) };
+    return this.last.found;
+  },
+
+  read(inode) {
     const found = [], flat = inode.events, clients = new Set();
     let time = 0;
     for (let i = 0; i < flat.length; i += 8) {
@@ -52,20 +60,26 @@ const sequence = {
     const inView = $("in-view").checked;
     let all = this.messages(inode);
     if (inView) all = all.filter((one) => one.time >= view.from && one.time <= view.to);
-    const pages = Math.max(Math.ceil(all.length / PAGE), 1), key = `${inode.ino} ${inView}`;
-    if (key !== this.key) {
+    const pages = Math.max(Math.ceil(all.length / PAGE), 1), key = `${inode.ino} ${inView} ${view.cursor}`;
+    const now = this.index(all, view.cursor), moved = key !== this.key;
+    if (moved) {
       this.key = key;
-      this.page = inView ? 0 : Math.max(Math.ceil((this.index(all, view.cursor) + 1) / PAGE) - 1, 0);
+      this.page = Math.max(Math.ceil((now + 1) / PAGE) - 1, 0);
       $("choose").value = nameOf(inode);
     }
     this.page = Math.min(Math.max(this.page, 0), pages - 1);
+    const state = [key, this.page, $("as-table").checked, $("clock").value, theme["--bg"], ...(inView ? [view.from, view.to] : [])].join();
+    if (state === this.shown) return;
+    this.shown = state;
     const shown = all.slice(this.page * PAGE, (this.page + 1) * PAGE);
     $("page").textContent = `${all.length} messages, page ${this.page + 1} of ${pages}`;
     $("earlier").disabled = this.page === 0;
     $("later").disabled = this.page === pages - 1;
     const before = this.page ? all[this.page * PAGE - 1].time : null;
     if (!shown.length) box.replaceChildren(node("p", { class: "muted" }, "No message about it in this time."));
-    else box.replaceChildren($("as-table").checked ? this.table(shown) : this.diagram(inode, shown, before));
+    else if ($("as-table").checked) box.replaceChildren(this.table(shown));
+    else box.replaceChildren(...this.diagram(inode, shown, before, all[now]));
+    if (moved) box.scrollTop = Math.max((now - this.page * PAGE) * STEP - box.clientHeight / 2, 0);
   },
 
   index(all, time) {
@@ -84,16 +98,18 @@ const sequence = {
     ], shown);
   },
 
-  diagram(inode, shown, before) {
+  // `now` is the last message before the chosen moment.
+  diagram(inode, shown, before, now) {
     const clients = [...new Set(shown.filter((one) => !one.gap).map((one) => one.client))];
     const daemons = [...new Set(shown.filter((one) => !one.gap).map((one) => one.daemon))];
-    const left = 225, apart = Math.max(250, Math.min(430, 1050 / Math.max(clients.length + daemons.length - 1, 1)));
+    const left = 225, apart = Math.max(160, Math.min(430, 1050 / Math.max(clients.length + daemons.length - 1, 1)));
     const place = new Map();
     // Daemons in the middle of their clients, so that arrows are short.
     const half = Math.ceil(clients.length / 2);
     [...clients.slice(0, half).map((c) => `c${c}`), ...daemons.map((d) => `d${d}`), ...clients.slice(half).map((c) => `c${c}`)]
       .forEach((end, i) => place.set(end, left + 70 + i * apart));
-    const width = left + 140 + (place.size - 1) * apart, height = 44 + shown.length * STEP + 10;
+    const width = left + 140 + (place.size - 1) * apart, height = shown.length * STEP + 24;
+    const names = drawn("svg", { width, height: 28, viewBox: `0 0 ${width} 28`, class: "names", "aria-hidden": "true" });
     const svg = drawn("svg", { width, height, viewBox: `0 0 ${width} ${height}`, role: "img",
       "aria-label": `Messages about ${nameOf(inode)}; the same as a table: the box above` });
     const arrow = (id, fill) => drawn("marker", { id, viewBox: "0 0 10 10", refX: 9, refY: 5, markerWidth: 7, markerHeight: 7,
@@ -101,16 +117,17 @@ const sequence = {
     svg.append(drawn("defs", {}, arrow("arrow", theme["--text"]), arrow("arrow-red", theme["--red"])));
     for (const [end, x] of place) {
       const daemon = end[0] === "d", number = Number(end.slice(1));
-      svg.append(drawn("line", { x1: x, x2: x, y1: 28, y2: height, class: "grid", "stroke-width": daemon ? 3 : 1 }));
-      svg.append(drawn("text", { x, y: 18, "text-anchor": "middle", "font-weight": 700 },
+      svg.append(drawn("line", { x1: x, x2: x, y1: 0, y2: height, class: "grid", "stroke-width": daemon ? 3 : 1 }));
+      names.append(drawn("text", { x, y: 18, "text-anchor": "middle", "font-weight": 700 },
         daemon ? daemonName(number) : clientWith(number)));
     }
     shown.forEach((one, i) => {
-      const y = 44 + (i + 0.7) * STEP, earlier = i ? shown[i - 1].time : before;
+      const y = (i + 0.7) * STEP, earlier = i ? shown[i - 1].time : before;
       if (one.gap) {
         svg.append(drawn("text", { x: left, y, class: "muted" }, `⋮  ${one.gap} messages are not in this page`));
         return;
       }
+      if (one === now) svg.append(drawn("rect", { x: 0, y: i * STEP + 2, width, height: STEP, fill: theme["--pick"] }));
       svg.append(drawn("text", { x: 8, y: y + 4, "font-family": "ui-monospace, monospace" }, moment(one.time)));
       if (earlier !== null && one.time > earlier) {
         svg.append(drawn("text", { x: left - 8, y: y + 4, "text-anchor": "end", class: "muted" }, `+${duration(one.time - earlier)}`));
@@ -127,6 +144,6 @@ const sequence = {
       drawn("tspan", { "font-weight": red ? 700 : 400 }, `${red ? "▲ " : ""}${label}`), said ? `  ${said}` : "");
       svg.append(text);
     });
-    return svg;
+    return [names, svg];
   },
 };

@@ -1,7 +1,5 @@
 // The verdict, and all that is told in tables.
 
-const inodeCell = (row) => (row.path.startsWith("#") || !row.path ? row.ino : row.path);
-
 function heading() {
   const { messages, bytes, malformed, problems } = D.summary;
   $("file").textContent = D.file;
@@ -17,9 +15,10 @@ function verdict() {
   const { unanswered, unanswered_count: late } = D;
   if (late) {
     const items = unanswered.slice(0, 8).map((asked) => node("li", {},
-      node("strong", {}, clientWith(asked.client)), " keeps ", node("strong", { class: "mono" }, asked.caps === "-" ? "an answer" : asked.caps),
-      " of ", node("strong", {}, inodeCell(asked)), ` from ${daemonName(asked.daemon)} since `, node("strong", {}, moment(asked.at_us)),
-      `: for ${duration(asked.age_us)}, seq ${asked.seq}`,
+      node("strong", {}, clientWith(asked.client)),
+      ...(asked.caps === "-" ? [" owes an answer about "] : [" keeps ", node("strong", { class: "mono" }, asked.caps), " of "]),
+      node("strong", {}, nameOf(asked)), `, wanted back by ${daemonName(asked.daemon)} since `,
+      node("strong", {}, moment(asked.at_us)), ": for ", node("strong", {}, duration(asked.age_us)), `, seq ${asked.seq}`,
       ...(asked.waiting.length ? [`; ${asked.waiting.map((one) => `${clientName(one.client)} waits with ${one.what}`).join(", ")}`] : []),
       `. It was last heard at ${moment(D.clients[asked.client].heard_us)}. `, goButton(asked.ino, asked.at_us, asked.age_us)));
     found.push(node("div", { class: "verdict bad" },
@@ -30,13 +29,13 @@ function verdict() {
   if (!late) {
     found.push(node("div", { class: "verdict good" }, node("h2", {}, "Every revoke was answered"),
       slow ? node("p", {}, `${number(D.revokes.all.count)} revokes; the longest took ${duration(slow.took_us)}: ${clientWith(slow.client)}, `,
-        node("span", { class: "mono" }, slow.caps), " of ", node("strong", {}, inodeCell(slow)), ` at ${moment(slow.at_us)}. `,
+        node("span", { class: "mono" }, slow.caps), " of ", node("strong", {}, nameOf(slow)), ` at ${moment(slow.at_us)}. `,
         goButton(slow.ino, slow.at_us, slow.took_us)) : node("p", {}, "No MDS asked for caps back.")));
   }
   const stuck = D.waiting.filter((one) => one.age_us > 1e6);
   if (stuck.length) {
     found.push(node("div", { class: "verdict bad" }, node("h2", {}, `${stuck.length} requests or flushes have waited for more than a second`),
-      node("p", {}, `The oldest: ${clientWith(stuck[0].client)} waits for ${stuck[0].what} ${inodeCell(stuck[0])} since ${moment(stuck[0].at_us)}. `,
+      node("p", {}, `The oldest: ${clientWith(stuck[0].client)} waits for ${stuck[0].what} ${nameOf(stuck[0])} since ${moment(stuck[0].at_us)}. `,
         node("a", { href: "#waiting" }, "All"))));
   }
   if (D.findings && D.findings.length) {
@@ -50,7 +49,7 @@ function verdict() {
 
 function tables() {
   const client = ["Client", (row) => clientWith(row.client)], rank = ["Rank", (row) => daemonName(row.daemon)];
-  const inode = ["Inode", inodeCell, "path"], at = ["At", (row) => moment(row.at_us), "num"], caps = ["Caps", (row) => row.caps, "mono"];
+  const inode = ["Inode", nameOf, "path"], at = ["At", (row) => moment(row.at_us), "num"], caps = ["Caps", (row) => row.caps, "mono"];
   const age = ["For", (row) => node("span", { class: "late" }, duration(row.age_us)), "num"];
   $("slowest-inodes").replaceChildren(table("", [
     inode, ["Clients", (row) => row.clients, "num"], ["Revokes", (row) => number(row.revokes), "num"],
@@ -101,7 +100,7 @@ function messages() {
   const left = [];
   if (merged) left.push(`Changes of caps within ${duration(merged)} of each other are shown as one where there were more than two.`);
   if (dropped) left.push(`${number(dropped)} inodes, those with the fewest revokes, clients and messages, are not in the lanes; revoke times and counts include them.`);
-  if (most) left.push(`Of inodes with more than ${number(most)} messages, those in the middle are not in the sequence diagram.`);
+  if (most) left.push(`The sequence diagram has at most ${number(most)} messages of an inode, the first and the last; of inodes with few revokes perhaps none.`);
   if (marks) left.push(`${number(marks)} messages about sessions at the end are not listed.`);
   $("limits").replaceChildren(...(left.length ? left : ["Nothing: all inodes, changes and messages about them are here."]).map((text) => node("li", {}, text)));
 }
