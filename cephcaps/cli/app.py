@@ -16,6 +16,7 @@ from cephcaps.cli.hold import hold
 from cephcaps.cli.lint import lint
 from cephcaps.cli.options import CephGroup, Settings, global_options
 from cephcaps.cli.ping import ping
+from cephcaps.cli.replay import replay
 from cephcaps.cli.report import report
 from cephcaps.cli.status import status
 
@@ -37,7 +38,7 @@ def cephcaps() -> None:
     """
 
 
-for _command in (decode, explain, hold, lint, ls, ping, report, stat, status):
+for _command in (decode, explain, hold, lint, ls, ping, replay, report, stat, status):
     cephcaps.add_command(_command)
 
 

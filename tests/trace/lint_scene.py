@@ -34,7 +34,7 @@ class Scene:
     def __init__(self, client: int = 4123) -> None:
         self.items: list[Item] = []
         self.now = 0.0
-        self.flows = {rank: flow(client, rank, client * 10 + rank) for rank in (0, 1)}
+        self.flows = {rank: flow(client, rank, client % 1000 * 10 + rank) for rank in (0, 1)}
         self.renewal = 0
 
     def wait(self, seconds: float) -> None:

@@ -45,7 +45,7 @@ def judge(items: list[Item]) -> None:
     linter.finish()
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(
     st.lists(few_inodes() | st.builds(lambda flow: problem(flow=flow), st.sampled_from([*FLOWS, None])), max_size=60)
 )

@@ -25,6 +25,7 @@ const sequence = {
       clients.add(client);
       found.push({ time, kind, client, daemon: way >> 1, up: way & 1, bits, more, seq, waited });
     }
+    if (inode.gap[1] && flat.length / 8 <= inode.gap[0]) found.push({ time, gap: inode.gap[1] });
     const ends = found.filter((one) => !one.gap);
     if (!ends.length) return found;
     const first = ends[0].time, last = Math.max(ends[ends.length - 1].time, D.end_us);
@@ -108,7 +109,7 @@ const sequence = {
     const half = Math.ceil(clients.length / 2);
     [...clients.slice(0, half).map((c) => `c${c}`), ...daemons.map((d) => `d${d}`), ...clients.slice(half).map((c) => `c${c}`)]
       .forEach((end, i) => place.set(end, left + 70 + i * apart));
-    const width = left + 140 + (place.size - 1) * apart, height = shown.length * STEP + 24;
+    const width = left + 140 + Math.max(place.size - 1, 1) * apart, height = shown.length * STEP + 24;
     const names = drawn("svg", { width, height: 28, viewBox: `0 0 ${width} 28`, class: "names", "aria-hidden": "true" });
     const svg = drawn("svg", { width, height, viewBox: `0 0 ${width} ${height}`, role: "img",
       "aria-label": `Messages about ${nameOf(inode)}; the same as a table: the box above` });
@@ -127,7 +128,7 @@ const sequence = {
         svg.append(drawn("text", { x: left, y, class: "muted" }, `⋮  ${one.gap} messages are not in this page`));
         return;
       }
-      if (one === now) svg.append(drawn("rect", { x: 0, y: i * STEP + 2, width, height: STEP, fill: theme["--pick"] }));
+      if (one === now) svg.prepend(drawn("rect", { x: 0, y: i * STEP + 2, width, height: STEP, fill: theme["--pick"] }));
       svg.append(drawn("text", { x: 8, y: y + 4, "font-family": "ui-monospace, monospace" }, moment(one.time)));
       if (earlier !== null && one.time > earlier) {
         svg.append(drawn("text", { x: left - 8, y: y + 4, "text-anchor": "end", class: "muted" }, `+${duration(one.time - earlier)}`));
