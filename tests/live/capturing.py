@@ -38,19 +38,24 @@ def some_loopback_address() -> str:
 
 
 class Dumpcap:
-    """A context manager that captures TCP from and to ``address`` into the pcapng file ``path``.
+    """A context manager that captures TCP from and to ``address``, or one ``port`` there, into a pcapng file.
 
     Nothing is missing from the file: it holds what was sent between entering and leaving, and leaving fails if the
     kernel dropped a packet.
     """
 
-    def __init__(self, path: Path, address: str) -> None:
+    def __init__(self, path: Path, address: str, port: int | None = None) -> None:
         self.path = path
         self._address = address
+        tcp = "tcp" if port is None else f"tcp port {port}"
         # The UDP is our own mark, see __exit__; a reader of TCP passes it over.
-        command = ["dumpcap", "-q", "-i", "lo", "-f", f"host {address} and (tcp or udp)", "-B", "256", "-w", str(path)]
+        wanted = f"host {address} and ({tcp} or udp port {DISCARD})"
         self._process = subprocess.Popen(
-            command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
+            ["dumpcap", "-q", "-i", "lo", "-f", wanted, "-B", "256", "-w", str(path)],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            text=True,
         )
 
     def __enter__(self) -> Self:

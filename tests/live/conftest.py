@@ -75,7 +75,7 @@ def new_cluster(release: Release, request: pytest.FixtureRequest) -> Iterator[Ca
 @pytest.fixture(scope="session")
 def captured_scenario(release: Release, tmp_path_factory: pytest.TempPathFactory) -> Callable[[int], Captured]:
     """Makes a capture of Ceph's own clients over messenger 1 or 2, each once a run: `scenario.capture_scenario`."""
-    missing = missing_program("dumpcap") or FuseMount.missing()
+    missing = missing_program("dumpcap") or FuseMount.missing(release)
     if missing:
         pytest.skip(missing)
 

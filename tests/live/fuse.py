@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import itertools
 import os
-import shutil
 import subprocess
 from typing import Self
 
 from .cluster import LiveCluster
-from .release import ENVIRONMENT
+from .release import ENVIRONMENT, Release
 from .waiting import wait_until
 
 __all__ = ["FuseMount"]
@@ -81,12 +80,13 @@ class FuseMount:
         self._umount("-l")  # a dead mount point would outlive the cluster's directory
 
     @staticmethod
-    def missing() -> str | None:
+    def missing(release: Release) -> str | None:
         """What would let ceph-fuse mount here, in words; None when nothing is missing."""
+        if not (release.root / "usr/bin/ceph-fuse").exists():
+            target = "tentacle" if release.in_chroot else "ceph"
+            return f"run `make {target}` as root: ceph-fuse not found in {release.root}"
         if not os.access("/dev/fuse", os.R_OK | os.W_OK):
-            return "run the tests as root, with /dev/fuse there: ceph-fuse cannot mount"
-        if shutil.which("ceph-fuse") is None:
-            return "run `make ceph` as root: ceph-fuse not found"
+            return "run the tests as root, where /dev/fuse is: ceph-fuse cannot mount"
         return None
 
     def _is_mounted(self) -> bool:

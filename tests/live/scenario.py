@@ -14,22 +14,23 @@ import random
 import stat
 import struct
 from collections.abc import Callable, Iterator
+from concurrent.futures import Future
 from pathlib import Path
-from typing import Any, NamedTuple, Self
+from typing import Any, NamedTuple
 
 from cephcaps.auth.crypto import CryptoKey
 from cephcaps.auth.keyring import parse_keyring
 
 from .capturing import Dumpcap, some_loopback_address
 from .cluster import LiveCluster
-from .debug_log import Logged, debug_options, read_debug_log
-from .fuse import FuseMount
+from .debug_log import Logged, read_debug_log
 from .libcephfs import LibcephfsPeer
 from .release import Release
 from .sockets import break_connections, unread
+from .stage import Stage
 from .waiting import wait_until
 
-__all__ = ["EVERYTHING", "Captured", "Stage", "capture_scenario"]
+__all__ = ["EVERYTHING", "Captured", "capture_scenario"]
 
 BRISK = """\
 [mds]
@@ -40,71 +41,6 @@ mds min caps per client = 5
 
 SECURE = {"ms_client_mode": "secure", "ms_mon_client_mode": "secure"}
 CRC = {"ms_client_mode": "crc", "ms_mon_client_mode": "crc"}
-
-
-class Stage:
-    """A cluster of two active ranks and a standby, and its clients; a context manager that unmounts them.
-
-    Args:
-        cluster: started with three MDS daemons.
-        first, second, fuse: Ceph options of each client, such as ``{"ms_client_mode": "secure"}``.
-
-    Attributes:
-        first, second: the two libcephfs.
-        mount: where the ceph-fuse is mounted.
-        logs: of each client, by global_id: every message of its, as ``debug_log.read_debug_log`` reads it.
-        evicted: clients that an MDS has thrown out.
-        failed: addresses of daemons that were failed.
-        shaky: clients whose connections were broken.
-    """
-
-    def __init__(
-        self,
-        cluster: LiveCluster,
-        *,
-        first: dict[str, str] | None = None,
-        second: dict[str, str] | None = None,
-        fuse: dict[str, str] | None = None,
-    ) -> None:
-        self.cluster = cluster
-        self.logs: dict[int, Path] = {}
-        self.evicted: set[int] = set()
-        self.failed: set[str] = set()
-        self.shaky: set[int] = set()
-        self._folders = 0
-        self._options = (first or {}, second or {}, fuse or {})
-        self._leaving = contextlib.ExitStack()
-
-    def __enter__(self) -> Self:
-        first, second, fuse = self._options
-        with self._leaving:
-            self.cluster.ceph("fs", "set", self.cluster.fs_name, "max_mds", 2)
-            self.cluster.wait_for_active(1)
-            self.first = self._leaving.enter_context(self.join(options=first))
-            self.second = self._leaving.enter_context(self.join(options=second))
-            mounted = FuseMount(self.cluster, options={**fuse, **debug_options(self.cluster, "client.fuse")})
-            self._leaving.enter_context(mounted)
-            self.mount = mounted.path
-            self.logs[mounted.instance_id] = self.cluster.directory / "log" / "client.fuse.log"
-            self._leaving = self._leaving.pop_all()
-        return self
-
-    def __exit__(self, *exc: object) -> None:
-        self._leaving.close()
-
-    def join(self, *, options: dict[str, str] | None = None, **how: Any) -> LibcephfsPeer:
-        """One more libcephfs, which logs its messages too."""
-        name = f"client.{len(self.logs)}"
-        peer = LibcephfsPeer(self.cluster, options={**(options or {}), **debug_options(self.cluster, name)}, **how)
-        self.logs[peer.instance_id] = self.cluster.directory / "log" / f"{name}.log"
-        return peer
-
-    def folder(self, name: str) -> str:
-        """Make a new one, and give its path."""
-        self._folders += 1
-        path = f"/{name}.{self._folders}"
-        self.first.mkdir(path, 0o777)
-        return path
 
 
 def conflicts(stage: Stage) -> None:
@@ -303,7 +239,7 @@ def eviction(stage: Stage) -> None:
         third.write(fd, 0, b"lost")
         third.freeze()
         waiting = first.submit("statx", path=f"{folder}/held", want=0x1FFF, flags=0)
-        wait_until(lambda: cluster.mds_admin("ops")["num_ops"], "the MDS waits for its caps")
+        _wait_for_ops(cluster, waiting)
         stage.evicted.add(third.instance_id)
         cluster.mds_admin({"prefix": "session evict", "filters": [f"id={third.instance_id}"]})
         waiting.result(first.timeout)
@@ -331,7 +267,7 @@ def reconnects(stage: Stage) -> None:
             shaky.write(fd, 0, b"buffered %d" % i)
             shaky.freeze()
             waiting = second.submit("read_file", path=f"{folder}/held")
-            wait_until(lambda: cluster.mds_admin("ops")["num_ops"], "the MDS waits for its caps")
+            _wait_for_ops(cluster, waiting)
             assert break_connections(shaky.pid)
             shaky.thaw()
             assert bytes.fromhex(waiting.result(second.timeout)) == b"buffered %d" % i
@@ -411,6 +347,11 @@ def capture_scenario(release: Release, folder: Path, *, msgr2: bool, rounds: int
     evicted, failed, shaky = map(frozenset, (stage.evicted, stage.failed, stage.shaky))
     of_keyring = {entity: CryptoKey.from_base64(key.reveal()) for entity, key in keys.items()}
     return Captured(path, of_keyring, logged, evicted, failed, shaky)
+
+
+def _wait_for_ops(cluster: LiveCluster, asked: Future[Any]) -> None:
+    """Until the MDS works on something; or has answered, if it need not ask others for caps."""
+    wait_until(lambda: asked.done() or cluster.mds_admin("ops")["num_ops"], "the MDS has something to do")
 
 
 def _caps_held(stage: Stage) -> int:
