@@ -70,8 +70,9 @@ tentacle: $(IF_ROOT_CEPH)  ## Build the folder with Ceph Tentacle, once a machin
 soak: setup $(IF_ROOT_CEPH)  ## The tests that take minutes
 	$(PYTHON) -m pytest -m soak
 
-bench: setup  ## Figures beside those of peers, in one run
+bench: setup $(IF_ROOT_CEPH)  ## Figures beside those of peers, in one run
 	$(PYTHON) -m tests.benchmarks.codec
+	$(PYTHON) -m tests.benchmarks.capture
 
 mutants: setup  ## Bugs planted in the engine, and what catches each
 	$(PYTHON) -m tests.engine.mutants
