@@ -93,8 +93,8 @@ def revoke_acknowledged_before_writeback() -> Iterator[None]:
 
     made = Use.__init__
 
-    def wrong(self: Use) -> None:
-        made(self)
+    def wrong(self: Use, size: int) -> None:
+        made(self, size)
         self.dirty_data = Forgetful()
 
     with mock.patch.object(Use, "__init__", wrong):

@@ -12,12 +12,18 @@ import pytest
 
 from cephcaps.cli import main
 from cephwire.caps import CapOp
+from cephwire.requestop import RequestOp
 from tests.trace import rendering as made
-from tests.trace.rendering import caps, down
+from tests.trace.rendering import DIR, caps, down, request, up
 from tests.trace.test_report import SHARED, opened, rooted
 
 NETWORK = {"asyncio", "socket", "anyio", "ssl", "structlog", "cephcaps.client", "cephcaps.core", "rich", "selectors"}
-STORY = (rooted(), opened(name="</script>"), down(caps(CapOp.REVOKE, SHARED, seq=2), 4))
+STORY = (
+    up(request(RequestOp.LOOKUP, DIR, "file")),
+    rooted(),
+    opened(name="</script>"),
+    down(caps(CapOp.REVOKE, SHARED, seq=2), 4),
+)
 
 
 @pytest.fixture(autouse=True)
@@ -79,7 +85,7 @@ def test_perfetto_is_trace_events(story: str, tmp_path: Path) -> None:
     out = tmp_path / "out.json"
     assert main(["report", story, "--perfetto", str(out)]) == 0
     told = json.loads(out.read_text())
-    assert [one["name"] for one in told["traceEvents"] if one["ph"] == "X"] == ["unanswered revoke"]
+    assert [one["name"] for one in told["traceEvents"] if one.get("cat") == "revoke"] == ["unanswered revoke"]
 
 
 def test_lint_is_asked_unless_told_not_to(story: str, capsys: pytest.CaptureFixture[str]) -> None:

@@ -116,7 +116,10 @@ class Flushes(Rules):
         flush = self._open[session.client.key, tid] = _Flush(session, item, message)
         flush.said = _told(item)
         self._inodes.setdefault((session.client.key, message.ino), set()).add(tid)
-        heappush(self._tids.setdefault(session.number, []), tid)
+        tids = self._tids.setdefault(session.number, [])
+        heappush(tids, tid)
+        if len(tids) > 2 * MOST_FLUSHES:  # a client that never says which is its oldest
+            tids[:] = sorted(one for one in tids if (session.client.key, one) in self._open)
 
     def _oldest(self, session: Session, cap: Cap | None, item: Traced, message: ClientCaps) -> None:
         oldest = message.oldest_flush_tid
@@ -145,8 +148,10 @@ class Flushes(Rules):
         self._heard[session.number] = item.ns
 
     def ended(self, session: Session, how: Ended, successor: Session | None = None) -> None:
-        for key, flush in list(self._open.items()):
-            if flush.session is not session:
+        for tid in self._tids.pop(session.number, ()):
+            key = session.client.key, tid
+            flush = self._open.get(key)
+            if flush is None or flush.session is not session:
                 continue
             if successor is not None:
                 flush.session, flush.sent = successor, self.state.ns  # to whom it is to be sent again
@@ -155,7 +160,6 @@ class Flushes(Rules):
             if how in ENDS:
                 self._missing(flush)
             self._done(key)
-        self._tids.pop(session.number, None)
 
     def finish(self) -> None:
         for flush in self._open.values():

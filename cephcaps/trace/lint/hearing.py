@@ -119,7 +119,7 @@ class Hearing:
         for group in self._groups:
             group.ended(session, how, successor)
         if successor is not None:
-            self._state.sessions.pop((session.client.key, session.daemon), None)
+            session.client.sessions.pop(session.daemon, None)
             return successor
         begun = self._state.begin(session.client, session.daemon)
         begun.open = how == "forgotten" and session.open
@@ -135,7 +135,7 @@ class Hearing:
         client.session_timeout = message.mdsmap.session_timeout or client.session_timeout
         infos = message.mdsmap.mds_info.values()
         up = {_address(addr.host, addr.port) for info in infos for addr in addresses(info.addrs)}
-        for session in [one for one in state.sessions.values() if one.client is client]:
+        for session in list(client.sessions.values()):
             if session.daemon not in up and session.heard:
                 self._end(session, "failed")
 
@@ -152,7 +152,6 @@ class Hearing:
     # From a client
 
     def _sent(self, session: Session, item: Traced, message: Any) -> None:
-        state = self._state
         match message:
             case ClientSession(op=SessionOp.REQUEST_OPEN) if session.heard and (session.open or session.closing):
                 session = self._end(session, "reopened")
@@ -161,8 +160,7 @@ class Hearing:
         if isinstance(message, ClientSession) and message.op == SessionOp.REQUEST_OPEN:
             fresh = not session.heard
             session.whole = session.whole or fresh
-            others = [one for one in state.sessions.values() if one.client is session.client and one is not session]
-            session.client.whole = session.client.whole or (fresh and not others)
+            session.client.whole = session.client.whole or (fresh and len(session.client.sessions) == 1)
         session.heard = True
         groups = self._groups
         for group in groups:
@@ -231,8 +229,8 @@ class Hearing:
             for group in self._groups:
                 group.ended(before, "replaced", session)
         session.open = session.whole = True
-        for other in list(self._state.sessions.values()):
-            if other is not session and other.client is session.client and other.rank == session.rank is not None:
+        for other in list(session.client.sessions.values()):
+            if other is not session and other.rank == session.rank is not None:
                 self._end(other, "replaced", session)
         return session
 

@@ -14,7 +14,8 @@ from cephwire.lease import ClientLease, LeaseAction
 
 __all__ = ["Leases"]
 
-MOST: Final = 30_000
+MOST: Final = 3000
+"""Leases asked for and not given back: each session's end looks at all of them."""
 
 UNANSWERED: Final = Rule(
     "lease-revoke-unanswered",

@@ -19,7 +19,9 @@ __all__ = ["ENDS", "PATIENCE", "Revokes"]
 PATIENCE: Final = 5 * NSEC
 """An answer that the trace does not hold is missed only this long after it was asked for: libcephfs gives bits that it
 has no more use for back after as long (ceph: ``client_caps_release_delay``)."""
-MOST_REVOKES: Final = 100_000
+MOST_REVOKES: Final = 30_000
+"""Of one session."""
+MOST_SESSIONS: Final = 20_000
 ENDS: Final = {"closed": "until the session was closed", "reopened": "until the client opened its session anew"}
 """What a session's end leaves owed."""
 
@@ -56,33 +58,37 @@ class Revokes(Rules):
 
     def __init__(self, state: State, report: Report) -> None:
         super().__init__(state, report)
-        self._open: dict[tuple[int, int], tuple[Session, _Revoke]] = {}
+        self._open: dict[int, dict[int, _Revoke]] = {}  # by session number and inode
+        self._sessions: dict[int, Session] = {}
 
     def told(self, session: Session, cap: Cap | None, told: Told) -> None:
-        key = session.number, told.ino
-        before = self._open.get(key)
-        if before is not None and before[1].cap_id != told.cap_id:
-            del self._open[key]  # that cap is no more
+        revokes = self._open.get(session.number, {})
+        before = revokes.get(told.ino)
+        if before is not None and before.cap_id != told.cap_id:
+            del revokes[told.ino]  # that cap is no more
             before = None
         pending = None if cap is None or cap.state != CapState.HELD else cap.pending
         if told.op != "revoke" and (told.issues or pending is None or not pending & ~told.caps):
             if before is not None:
-                before[1].kept |= told.caps
+                before.kept |= told.caps
             return
         held = None if cap is None else cap.most()
         lost = (held if held is not None else pending or 0) & ~told.caps
         if before is not None:
-            revoke = before[1]
-            revoke.seq, revoke.kept, revoke.partly = told.seq, told.caps, None
-            revoke.lost |= lost
-            revoke.crossing = False
+            before.seq, before.kept, before.partly = told.seq, told.caps, None
+            before.lost |= lost
+            before.crossing = False
             return
-        if len(self._open) >= MOST_REVOKES:
-            del self._open[next(iter(self._open))]
-        self._open[key] = session, _Revoke(told, lost, crossing=_crossing(cap, told))
+        if session.number not in self._open:
+            if len(self._open) >= MOST_SESSIONS:
+                self._drop(next(iter(self._open)))
+            self._open[session.number], self._sessions[session.number] = revokes, session
+        if len(revokes) >= MOST_REVOKES:
+            del revokes[next(iter(revokes))]
+        revokes[told.ino] = _Revoke(told, lost, crossing=_crossing(cap, told))
 
     def claimed(self, session: Session, cap: Cap | None, claim: Claim) -> None:
-        _, revoke = self._open.get((session.number, claim.ino), (None, None))
+        revoke = self._open.get(session.number, {}).get(claim.ino)
         if revoke is None or revoke.cap_id != claim.cap_id or claim.seq is None or after(revoke.seq, claim.seq):
             return
         if claim.caps & ~revoke.kept:
@@ -91,35 +97,34 @@ class Revokes(Rules):
         self._answered(session, cap, revoke, claim)
 
     def released(self, session: Session, cap: Cap | None, claim: Claim) -> None:
-        _, revoke = self._open.get((session.number, claim.ino), (None, None))
+        revoke = self._open.get(session.number, {}).get(claim.ino)
         if revoke is not None and revoke.cap_id == claim.cap_id and not (cap and cap.outdates(claim)):
             self._answered(session, cap, revoke, claim)
 
     def exported(self, session: Session, cap: Cap | None, message: ClientCaps, ns: int) -> None:
-        self._open.pop((session.number, message.ino), None)  # the importer asks anew
+        self._open.get(session.number, {}).pop(message.ino, None)  # the importer asks anew
 
     def session_heard(self, session: Session, item: Traced, message: ClientSession) -> None:
         if message.op == SessionOp.STALE:  # the MDS has taken what it was asking for (Locker.cc, revoke_stale_caps)
-            self._drop(session)
+            self._drop(session.number)
 
     def ended(self, session: Session, how: Ended, successor: Session | None = None) -> None:
         if until := ENDS.get(how):
-            for one, revoke in list(self._open.values()):
-                if one is session:
-                    self._missing(session, revoke, until)
-        self._drop(session)
+            for revoke in self._open.get(session.number, {}).values():
+                self._missing(session, revoke, until)
+        self._drop(session.number)
 
     def finish(self) -> None:
-        for session, revoke in self._open.values():
-            self._missing(session, revoke, "until the trace ends")
-        self._open.clear()
+        for number, session in self._sessions.items():
+            for revoke in self._open[number].values():
+                self._missing(session, revoke, "until the trace ends")
 
-    def _drop(self, session: Session) -> None:
-        for key in [key for key, (one, _) in self._open.items() if one is session]:
-            del self._open[key]
+    def _drop(self, number: int) -> None:
+        self._open.pop(number, None)
+        self._sessions.pop(number, None)
 
     def _answered(self, session: Session, cap: Cap | None, revoke: _Revoke, claim: Claim) -> None:
-        del self._open[session.number, claim.ino]
+        del self._open[session.number][claim.ino]
         age = claim.ns - revoke.ns
         late = session.client.session_timeout * NSEC
         if age > late:

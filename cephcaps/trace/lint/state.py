@@ -21,7 +21,9 @@ ClientKey: TypeAlias = "int | str"
 
 REMEMBERED: Final = 50_000
 """Caps that are kept at least; at most twice as many."""
-MOST_SESSIONS: Final = 20_000
+MOST_CLIENTS: Final = 20_000
+MOST_SESSIONS: Final = 256
+"""Of one client: as many as there are ranks, and a few that failed."""
 ISSUES: Final = 64
 """Replies of which the seq is kept, for each cap."""
 UNREAD: Final = 64
@@ -169,14 +171,16 @@ class Client:
 
     Attributes:
         whole: its first session began in the trace, and nothing is missing since.
+        sessions: by the daemon's address.
         session_timeout: seconds.
         blocklisted: when it last heard of a client on its host being blocklisted; 0 if never.
     """
 
-    __slots__ = ("blocklisted", "key", "session_timeout", "whole")
+    __slots__ = ("blocklisted", "key", "session_timeout", "sessions", "whole")
 
     def __init__(self, key: ClientKey) -> None:
         self.key = key
+        self.sessions: dict[str, Session] = {}
         self.whole = False
         self.session_timeout = SESSION_TIMEOUT
         self.blocklisted = 0
@@ -219,7 +223,6 @@ class State:
 
     def __init__(self) -> None:
         self.clients: dict[ClientKey, Client] = {}
-        self.sessions: dict[tuple[ClientKey, str], Session] = {}
         self._caps: Recent[tuple[int, int], Cap] = Recent(REMEMBERED)
         self._numbers = 0
         self.ns = 0
@@ -228,30 +231,29 @@ class State:
     def client(self, key: ClientKey) -> Client:
         found = self.clients.get(key)
         if found is None:
-            if len(self.clients) >= MOST_SESSIONS:
+            if len(self.clients) >= MOST_CLIENTS:
                 del self.clients[next(iter(self.clients))]
             found = self.clients[key] = Client(key)
         return found
 
     def session(self, client: Client, daemon: str) -> Session:
-        found = self.sessions.get((client.key, daemon))
+        found = client.sessions.get(daemon)
         return self.begin(client, daemon) if found is None else found
 
     def begin(self, client: Client, daemon: str) -> Session:
         """A new session in place of any before it."""
-        key = client.key, daemon
-        before = self.sessions.pop(key, None)
-        if len(self.sessions) >= MOST_SESSIONS:
-            del self.sessions[next(iter(self.sessions))]
+        before = client.sessions.pop(daemon, None)
+        if len(client.sessions) >= MOST_SESSIONS:
+            del client.sessions[next(iter(client.sessions))]
         self._numbers += 1
-        session = self.sessions[key] = Session(client, daemon, self._numbers)
+        session = client.sessions[daemon] = Session(client, daemon, self._numbers)
         if before is not None:
             session.rank = before.rank
         return session
 
     def at_rank(self, client: Client, rank: int) -> Session | None:
         """The newest session of ``client`` with that rank."""
-        found = [one for one in self.sessions.values() if one.client is client and one.rank == rank]
+        found = [one for one in client.sessions.values() if one.rank == rank]
         return max(found, key=lambda one: one.number, default=None)
 
     def cap(self, session: Session, ino: int) -> Cap | None:

@@ -35,6 +35,8 @@ __all__ = ["CapturedClient"]
 
 NEVER: Final = float("inf")
 NS: Final = 1_000_000_000
+FIRST_SEQ: Final = 1
+"""Of a cap that a client did not hold before (ceph: src/mds/Capability.h, ``last_sent``)."""
 INODES: Final = 1_000_000
 """Inodes whose caps are kept account of; with more, all is forgotten."""
 REQUESTS: Final = 100_000
@@ -76,6 +78,8 @@ class CapturedClient:
     def received(self, step: Step) -> None:
         message, rank = step.item.message, step.rank
         self._ns = step.item.ns
+        if rank not in self._sound:
+            self.engine.cache.rank(rank).ttl = NEVER
         match message:
             case ClientSession():
                 self._session(rank, message)
@@ -127,27 +131,46 @@ class CapturedClient:
         """Some of what passed is missing: what the client holds from ``rank`` is not known any more."""
         self._lose(rank)
         self._sound.discard(rank)
-        self.engine.cache.rank(rank).ttl = NEVER
 
     def _reply(self, step: Step, message: ClientReply) -> None:
         rank = step.rank
         for told in told_in(message):
             self._before(step, told)
         self._snapshots(message.snap, rank)
+        unknown = [told for told in told_in(message) if not self._followed(rank, told)]
         target, _ = self.engine.reply(rank, message, self.now, self.now)
+        for told in unknown:
+            self._drop(rank, told.ino)
         request = self._requests.pop(step.item.header.tid, None)
         if request is not None and target is not None and message.result >= 0 and isinstance(request.args, OpenArgs):
             self.engine.open(target, _file_mode(request.args.flags))
         if request is not None and not message.safe and not isinstance(request.args, OpenArgs):
             self._requests[step.item.header.tid] = request
 
+    def _followed(self, rank: int, told: Told) -> bool:
+        """Whether all that became of the cap was seen: it is held already, or begins here."""
+        return rank in self._sound or told.seq == FIRST_SEQ or self._cap(rank, told.ino) is not None
+
+    def _begins_here(self, rank: int, message: ClientCaps) -> bool:
+        """Whether a message about a cap that our engine does not hold is one about a cap that the client has not."""
+        if message.op != CapOp.IMPORT:
+            return rank in self._sound
+        peer = message.peer
+        return message.ino in self.engine.cache.inodes or (peer is not None and peer.mds in self._sound)
+
+    def _drop(self, rank: int, ino: int) -> None:
+        """Know no more of a cap than nothing."""
+        inode = self.engine.cache.inodes.get(ino)
+        cap = inode.caps.get(rank) if inode is not None else None
+        if inode is not None and cap is not None:
+            self.engine.cache.remove_cap(inode, cap)
+
     def _caps(self, step: Step, message: ClientCaps) -> None:
         rank, tid = step.rank, step.item.header.tid
         self._serves(rank)
         for told in told_in(message):
             self._before(step, told)
-        cap = self._cap(rank, message.ino)
-        if cap is None and rank not in self._sound and message.op != CapOp.IMPORT:
+        if self._cap(rank, message.ino) is None and not self._begins_here(rank, message):
             return
         if message.op == CapOp.IMPORT:
             self._snapshots(message.snap_trace, rank)
@@ -296,7 +319,10 @@ class CapturedClient:
         self._reconnecting.add(rank)
         self._drain()
         for said in step.said:
-            self.expected.meet(said, step.item.ns, Context())
+            if self.expected.waits(said) or rank in self._sound:
+                self.expected.meet(said, step.item.ns, Context())
+            else:
+                self.tally.unjudged += 1
 
     def _serves(self, rank: int) -> None:
         if rank in self._reconnecting:

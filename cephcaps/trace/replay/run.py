@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable, Iterable
 from typing import Final, TypeVar
 
@@ -39,6 +39,8 @@ LOSES: Final = ("gap", "skipped", "malformed", "sealed", "tampered")
 
 CLIENTS: Final = 1000
 """Clients that are replayed at most."""
+GAPS: Final = 10_000
+"""Gaps ahead that are kept account of."""
 FAILURE: Final = 200
 """Characters of what our engine says."""
 NAMELESS: Final = 1000
@@ -68,6 +70,8 @@ class Replay:
         self._window = Window()
         self._clients: dict[Client, CapturedClient] = {}
         self._number = 0
+        self._gaps: deque[tuple[int, Client, int]] = deque()
+        """After which message something is missing, by client and rank."""
         self._nameless: dict[int, list[Traced]] = {}
         self.failures: Counter[str] = Counter()
         self.strangers = 0
@@ -123,13 +127,20 @@ class Replay:
         if flow is None or item.kind not in LOSES or flow.daemon_type != EntityType.MDS or flow.daemon_num is None:
             return
         client = _client(flow)
-        if client in self._clients:
-            while self._window:
-                self._next()
-            self._clients[client].lost_track(flow.daemon_num)
+        self._gaps.append((self._number, client, flow.daemon_num))
+        if len(self._gaps) > GAPS:
+            self._pass_gaps(self._gaps[0][0])
+
+    def _pass_gaps(self, number: int) -> None:
+        """All gaps up to message ``number``."""
+        while self._gaps and self._gaps[0][0] <= number:
+            _, client, rank = self._gaps.popleft()
+            if client in self._clients:
+                self._clients[client].lost_track(rank)
 
     def _next(self) -> None:
         step = self._window.first()
+        self._pass_gaps(step.number - 1)
         client = self._of(step.client)
         if client is not None and not step.item.to_daemon:
             last = self._safely(step, client.foresight.said_before)

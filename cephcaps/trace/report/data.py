@@ -56,7 +56,7 @@ def report_data(gathered: Gathered, name: str, findings: Iterable[Any] | None = 
         "clients": [
             {"name": client.name, "heard_us": client.heard, **client.metadata} for client in gathered.ends.clients
         ],
-        "daemons": [daemon.name for daemon in gathered.ends.daemons],
+        "daemons": gathered.ends.daemon_names(),
         "kinds": list(gathered.kinds),
         "unanswered": [_unanswered(gathered, asked, waiting) for asked in outstanding[:MOST_UNANSWERED]],
         "unanswered_count": len(outstanding),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 from typing import Final
 
@@ -107,6 +108,14 @@ class Ends:
         elif self.daemons[number].rank is None:
             self.daemons[number].flow = flow
         return number
+
+    def daemon_names(self) -> list[str]:
+        """Of each; those of one name, such as two holders of a rank, with their addresses."""
+        names = Counter(daemon.name for daemon in self.daemons)
+        return [
+            one.name if one.flow is None or names[one.name] == 1 else f"{one.name} ({one.flow.daemon})"
+            for one in self.daemons
+        ]
 
     def former(self, daemon: int) -> list[int]:
         """Daemons that had the rank which this one has."""

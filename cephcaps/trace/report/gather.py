@@ -114,7 +114,7 @@ class Gathered:
         self.kinds: dict[str, int] = {}
         self.slices: list[Slice] | None = [] if slices else None
         self.slices_left_out = 0
-        self._way = 0
+        self._kind = self._way = 0
 
     def take(self, item: Item) -> None:
         """Take in the next item of the trace."""
@@ -131,6 +131,7 @@ class Gathered:
             at = self._at(item.ns)
             client, daemon = self.ends.of(item.flow)
             self._way = 2 * daemon + item.to_daemon
+            self._kind = self._number(label(item))
             if item.to_daemon:
                 self.ends.clients[client].heard = at
             taken(self, at, client, daemon, item, item.message, learned)
@@ -164,7 +165,7 @@ class Gathered:
             self.series.count(at, client, "granted")
         if item.to_daemon and m.op in (CapOp.DROP, CapOp.RELEASE):
             self.series.count(at, client, "released")
-        self._event(at, client, item, m.ino, m.caps, more, m.seq, waited)
+        self._event(at, client, m.ino, m.caps, more, m.seq, waited)
         self.holdings.client_caps(at, client, daemon, m, item.to_daemon)
 
     def _request(self, at: int, client: int, daemon: int, item: Traced, m: ClientRequest, learned: Learned) -> None:
@@ -173,7 +174,7 @@ class Gathered:
         self.waits.request(Waiting(client, daemon, item.header.tid, str(op_of(m)), m.path.ino, below, at))
         kept = {release.ino: release.caps for release in m.releases}
         for ino in _few({ino: None for ino in inodes(m) if ino}):
-            self._event(at, client, item, ino, kept.get(ino, 0), 0, item.header.tid, -1)
+            self._event(at, client, ino, kept.get(ino, 0), 0, item.header.tid, -1)
         self.holdings.request(at, client, daemon, m)
 
     def _reply(self, at: int, client: int, daemon: int, item: Traced, m: ClientReply, learned: Learned) -> None:
@@ -183,7 +184,7 @@ class Gathered:
         if sent is not None and sent.ino:
             told.setdefault(sent.ino, 0)
         for ino in _few(told):
-            self._event(at, client, item, ino, told[ino], 0, item.header.tid, waited)
+            self._event(at, client, ino, told[ino], 0, item.header.tid, waited)
         if sent is not None and first:
             self._slice("request", f"{sent.what} {sent.below}".rstrip(), client, daemon, sent.ino, sent.at, waited)
         self.holdings.reply(at, client, daemon, m)
@@ -191,13 +192,13 @@ class Gathered:
     def _released(self, at: int, client: int, daemon: int, item: Traced, m: ClientCapRelease, learned: Learned) -> None:
         self.series.count(at, client, "released", len(m.caps))
         for cap in m.caps[:MOST_OF_A_MESSAGE]:
-            self._event(at, client, item, cap.ino, 0, 0, cap.issue_seq, -1)
+            self._event(at, client, cap.ino, 0, 0, cap.issue_seq, -1)
         self.holdings.released(at, client, daemon, m)
 
     def _reconnect(self, at: int, client: int, daemon: int, item: Traced, m: ClientReconnect, learned: Learned) -> None:
-        self._mark(at, client, item, 0)
+        self._mark(at, client, 0)
         for told in m.caps[:MOST_OF_A_MESSAGE]:
-            self._event(at, client, item, told.ino, told.cap.issued, 0, 0, -1)
+            self._event(at, client, told.ino, told.cap.issued, 0, 0, -1)
         self.holdings.reconnected(at, client, daemon, m, self.ends.former(daemon))
 
     def _session(self, at: int, client: int, daemon: int, item: Traced, m: ClientSession, learned: Learned) -> None:
@@ -206,17 +207,16 @@ class Gathered:
         elif m.op == SessionOp.RECALL_STATE:
             self.series.count(at, client, "recalled")
         if m.op not in UNTOLD:
-            self._mark(at, client, item, m.max_caps if m.op == SessionOp.RECALL_STATE else m.seq)
+            self._mark(at, client, m.max_caps if m.op == SessionOp.RECALL_STATE else m.seq)
         self.holdings.session(at, client, daemon, m, self.ends.former(daemon))
 
     def _other(self, at: int, client: int, daemon: int, item: Traced, m: Any, learned: Learned) -> None:
         for ino in _few({ino: None for ino in inodes(m) if ino}):
-            self._event(at, client, item, ino, 0, 0, int(getattr(m, "seq", 0)), -1)
+            self._event(at, client, ino, 0, 0, int(getattr(m, "seq", 0)), -1)
 
     # What is kept of them
 
-    def _kind(self, item: Traced) -> int:
-        name = label(item)
+    def _number(self, name: str) -> int:
         found = self.kinds.get(name)
         if found is None:
             if len(self.kinds) >= MOST_KINDS:
@@ -224,12 +224,12 @@ class Gathered:
             found = self.kinds.setdefault(name, len(self.kinds))
         return found
 
-    def _event(self, at: int, client: int, item: Traced, ino: int, bits: int, more: int, seq: int, waited: int) -> None:
-        self.inodes.add(ino, Event(at, self._kind(item), client, self._way, bits, more, min(seq, MOST), waited))
+    def _event(self, at: int, client: int, ino: int, bits: int, more: int, seq: int, waited: int) -> None:
+        self.inodes.add(ino, Event(at, self._kind, client, self._way, bits, more, min(seq, MOST), waited))
 
-    def _mark(self, at: int, client: int, item: Traced, seq: int) -> None:
+    def _mark(self, at: int, client: int, seq: int) -> None:
         if len(self.marks) < MOST_MARKS:
-            self.marks.append(Mark(at, self._kind(item), client, self._way, min(seq, MOST)))
+            self.marks.append(Mark(at, self._kind, client, self._way, min(seq, MOST)))
         else:
             self.marks_left_out += 1
 

@@ -16,7 +16,7 @@ function histogram() {
   "No revoke was answered in this capture.");
   const otherwise = Object.entries(D.revokes.overtaken).map(([how, n]) => `${n} by ${OVERTAKEN[how] || how}`);
   $("percentiles").replaceChildren(percentiles, node("p", { class: "hint" }, "From when the MDS asked to when the client's"
-    + " answer passed where the capture was made; percentiles within 3 %."
+    + " answer passed where the capture was made; percentiles within 3\u00a0%."
     + (otherwise.length ? ` Ended without an answer: ${otherwise.join(", ")}.` : "")));
   if (!count) { box.replaceChildren(); return; }
   // Three bars to a power of ten: 1, 2, 5.

@@ -3,7 +3,10 @@
 function listenToLanes() {
   const box = $("lanes");
   let drag = null;
-  box.addEventListener("scroll", () => redraw(lanes));
+  box.addEventListener("scroll", () => {
+    $("tip").hidden = true;
+    redraw(lanes);
+  });
   box.addEventListener("wheel", (event) => {
     if (!event.ctrlKey && !event.metaKey) {
       if (event.shiftKey || Math.abs(event.deltaX) > Math.abs(event.deltaY)) {
@@ -54,6 +57,7 @@ function listenToLanes() {
     const act = KEYS[event.key];
     if (!act) return;
     event.preventDefault();
+    $("tip").hidden = true;
     act();
   });
 }

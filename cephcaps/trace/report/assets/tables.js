@@ -3,9 +3,9 @@
 function heading() {
   const { messages, bytes, malformed, problems } = D.summary;
   $("file").textContent = D.file;
-  const clients = D.clients.slice(1).length, daemons = new Set(D.daemons.slice(1)).size;
+  const clients = D.clients.slice(1).length, daemons = D.daemons.length - 1;
   $("span").textContent = `${day()} ${moment(0)} to ${moment(D.end_us)} (${duration(D.end_us)}); ${number(messages)} messages,`
-    + ` ${number(bytes)} bytes; ${clients} clients, ${daemons} MDS ranks`
+    + ` ${number(bytes)} bytes; ${clients} clients, ${daemons} MDS daemons`
     + (malformed ? `; ${malformed} messages malformed` : "")
     + (problems.length ? `; not read: ${problems.map((one) => `${one.count} ${one.problem}`).join(", ")}` : "");
 }
@@ -20,7 +20,8 @@ function verdict() {
       node("strong", {}, nameOf(asked)), `, wanted back by ${daemonName(asked.daemon)} since `,
       node("strong", {}, moment(asked.at_us)), ": for ", node("strong", {}, duration(asked.age_us)), `, seq ${asked.seq}`,
       ...(asked.waiting.length ? [`; ${asked.waiting.map((one) => `${clientName(one.client)} waits with ${one.what}`).join(", ")}`] : []),
-      `. It was last heard at ${moment(D.clients[asked.client].heard_us)}. `, goButton(asked.ino, asked.at_us, asked.age_us)));
+      `. It was last heard at ${moment(D.clients[asked.client].heard_us)}${D.clients[asked.client].heard_us <= asked.at_us
+        ? ", before that: it may be gone or evicted, which a capture does not tell" : ""}. `, goButton(asked.ino, asked.at_us, asked.age_us)));
     found.push(node("div", { class: "verdict bad" },
       node("h2", {}, late === 1 ? "A revoke is unanswered at the end" : `${number(late)} revokes are unanswered at the end`),
       node("ol", {}, ...items), late > items.length ? node("p", {}, node("a", { href: "#waiting" }, `and ${number(late - items.length)} more`)) : null));
@@ -41,7 +42,7 @@ function verdict() {
   if (D.findings && D.findings.length) {
     const rules = new Map();
     for (const one of D.findings) rules.set(one.rule, (rules.get(one.rule) || 0) + 1);
-    found.push(node("div", { class: "verdict bad" }, node("h2", {}, `Lint: ${D.findings.length} findings`),
+    found.push(node("div", { class: "verdict bad" }, node("h2", {}, D.findings.length === 1 ? "Lint: a finding" : `Lint: ${D.findings.length} findings`),
       node("p", {}, [...rules].map(([rule, n]) => `${rule} (${n})`).join(", "), ". ", node("a", { href: "#lint" }, "All"))));
   }
   box.replaceChildren(...found);
