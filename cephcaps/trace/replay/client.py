@@ -15,7 +15,7 @@ from cephcaps.trace.known import Recent
 from cephcaps.trace.replay.driven import Driven
 from cephcaps.trace.replay.expected import Expected
 from cephcaps.trace.replay.foresight import TELLS, Foresight
-from cephcaps.trace.replay.infer import USABLE, changed, prepare
+from cephcaps.trace.replay.infer import USABLE, changed, prepare, stop_writing, write_until_flushed
 from cephcaps.trace.replay.result import Difference, Tally
 from cephcaps.trace.replay.rules import Context
 from cephcaps.trace.replay.said import Said, of_cap
@@ -107,7 +107,6 @@ class CapturedClient:
                 if rank in self._reconnecting:
                     engine.cache.rank(rank).features = features
                 elif rank not in self._sound:
-                    self._lose(rank)
                     engine.sessions.opened(rank, gen + 1, NEVER, features)
                     self._sound.add(rank)
             case SessionOp.STALE:
@@ -220,6 +219,7 @@ class CapturedClient:
             known = context if context is not None else self.engine.cache.context(inode.realm)
             if known.seq == said.follows:
                 changed(self.engine, inode, said, self.now)
+                write_until_flushed(self.engine, inode, said, self.now)
 
     # What the client sent
 
@@ -243,7 +243,9 @@ class CapturedClient:
     def _asked(self, rank: int, message: ClientSession) -> None:
         if message.op == SessionOp.REQUEST_OPEN:
             self._features[rank] = message.features
-            self._lose(rank)
+            # A rank that is to take caps over stands for them already.
+            if any(not cap.standing_in for _, cap in self.engine.cache.caps_of(rank)):
+                self._lose(rank)
             self._sound.discard(rank)
 
     def _said(self, said: Said, ns: int) -> None:
@@ -295,6 +297,8 @@ class CapturedClient:
                 nodelay = inode.hold_min == 0.0
                 if cap.rank not in engine.checks.check(inode, now, nodelay=nodelay) and said.dirty:
                     engine.update(inode, cap, now, nodelay=nodelay)
+            case "flushsnap":
+                stop_writing(engine, inode, now)
             case "caprelease":
                 if inode.use is not None:
                     inode.use.modes.clear()

@@ -66,9 +66,13 @@ class Foresight:
         """What the client says in answer to ``told``; None if that asks for none."""
         if not (cap.issued | cap.implemented) & ~told.caps and not told.asks_back:
             return None
-        coming = (ahead for ahead in self._window.ahead(self._client, rank, told.ino) if ahead.said.op != "flushsnap")
-        answer = next(coming, None)
-        return answer if answer is not None and answer.said.op in TELLS and answer.said.seq == told.seq else None
+        lost = (cap.issued | cap.implemented) & ~told.caps
+        for ahead in self._window.ahead(self._client, rank, told.ino):
+            said = ahead.said
+            # A request's record is no answer, but shows bits that are in use still.
+            if said.op in TELLS or (said.op == "request" and said.seq == told.seq and said.caps & lost):
+                return ahead if said.seq == told.seq else None
+        return None
 
     def wanted(self, inode: Inode, answer: Ahead) -> int:
         """What the client wants of ``inode`` as it stands: the first rank that hears of it next tells."""

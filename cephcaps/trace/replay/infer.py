@@ -11,7 +11,7 @@ from cephcaps.trace.replay.said import Said
 from cephwire.capbits import Cap, FileMode, wanted_for_mode
 from cephwire.caps import CapBody
 
-__all__ = ["changed", "prepare"]
+__all__ = ["USABLE", "changed", "prepare", "stop_writing", "write_until_flushed"]
 
 MODES = (FileMode.RD, FileMode.WR, FileMode.RDWR, FileMode.LAZY, FileMode.RDWR | FileMode.LAZY)
 USABLE = Cap.FILE_RD | Cap.FILE_WR | Cap.FILE_CACHE | Cap.FILE_BUFFER
@@ -25,14 +25,14 @@ def prepare(engine: Driven, inode: Inode, cap: InodeCap, said: Said, issued: int
         _names(engine, inode, said)
     _modes(engine, inode, said)
     lost = (cap.issued | cap.implemented) & ~issued
-    _uses(engine, inode, said, lost)
+    _uses(engine, inode, said, lost, now)
     surplus = engine.checks.surplus(inode, cap) & issued
     # What was just in use may be kept for a while, all of it: whether that is over is a matter of time.
     inode.hold_min = 0.0
     if surplus and not surplus & ~said.caps:
         inode.hold_min = float("inf")
     elif surplus & said.caps & USABLE:
-        _uses(engine, inode, said, lost | surplus)
+        _uses(engine, inode, said, lost | surplus, now)
     if inode.use is not None and said.message is not None:
         body = said.message.body
         if isinstance(body, CapBody) and body.max_size > inode.max_size and cap.rank == inode.auth_rank:
@@ -93,11 +93,28 @@ def _modes(engine: Driven, inode: Inode, said: Said) -> None:
         engine.cache.use(inode).modes[FileMode.PIN] = 1
 
 
-def _uses(engine: Driven, inode: Inode, said: Said, unkept: int) -> None:
+def _uses(engine: Driven, inode: Inode, said: Said, unkept: int, now: float) -> None:
     """What is in use: what is wanted though nothing open wants it, and what is kept of ``unkept``, all else goes."""
-    used = (said.wanted & ~inode.file_wanted | said.caps & unkept) & USABLE
+    used = (said.wanted & ~inode.file_wanted | unkept) & said.caps & USABLE
     if not used and inode.use is None:
         return
     use = engine.cache.use(inode)
+    if not used & Cap.FILE_WR:
+        stop_writing(engine, inode, now)
+        use = engine.cache.use(inode)
     for bit, count in COUNTED:
         setattr(use, count, 1 if used & bit else 0)
+
+
+def write_until_flushed(engine: Driven, inode: Inode, said: Said, now: float) -> None:
+    """A snapshot is about to be heard of whose FLUSHSNAP is ``said``: until that, a write may go on."""
+    stop_writing(engine, inode, now)  # the one before, if there was: this snapshot is told apart from it
+    if said.dirty & Cap.FILE_WR:
+        engine.cache.use(inode).wr = 1
+
+
+def stop_writing(engine: Driven, inode: Inode, now: float) -> None:
+    """No write goes on: what snapshots waited for is flushed."""
+    if inode.use is not None and inode.use.wr:
+        inode.use.wr = 0
+        engine.snaps.written(inode, now)
