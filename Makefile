@@ -1,12 +1,13 @@
 # `make` alone lists what there is to make; each line below also works typed by hand.
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-pure test-live test-tentacle check fmt ceph tentacle soak bench fuzz clean
+.PHONY: help setup demo test test-pure test-live test-tentacle check fmt ceph tentacle soak bench fuzz mutants clean
 
 BASE_PYTHON ?= python3
 PYTHON := .venv/bin/python
 PURE := -m "not live and not soak" --ignore=tests/benchmarks
-LIVE := -m "live and not soak" tests/live
+# Mostly they wait for daemons, so three files run at a time, each on a cluster of its own.
+LIVE := -m "live and not soak" -n 3 --dist loadfile tests/live
 # What runs on both releases by itself, or on none.
 ONCE := --ignore=tests/live/test_idle.py --ignore=tests/live/test_conf_oracle.py
 TENTACLE_ROOT := $(or $(CEPHCAPS_TENTACLE),/var/cache/cephcaps/tentacle)
@@ -69,8 +70,12 @@ tentacle: $(IF_ROOT_CEPH)  ## Build the folder with Ceph Tentacle, once a machin
 soak: setup $(IF_ROOT_CEPH)  ## The tests that take minutes
 	$(PYTHON) -m pytest -m soak
 
-bench: setup  ## Figures beside those of peers, in one run
+bench: setup $(IF_ROOT_CEPH)  ## Figures beside those of peers, in one run
 	$(PYTHON) -m tests.benchmarks.codec
+	$(PYTHON) -m tests.benchmarks.capture
+
+mutants: setup  ## Bugs planted in the engine, and what catches each
+	$(PYTHON) -m tests.engine.mutants
 
 fuzz: setup  ## Mutated bytes at every decoder and handshake, for ten minutes
 	$(PYTHON) -m tests.fuzz --seconds 600

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from cephcaps.caps import Caps
     from cephcaps.client import Client, connect
+    from cephcaps.data import CapRefs
     from cephcaps.errors import (
         AuthError,
         CephError,
@@ -20,26 +21,32 @@ if TYPE_CHECKING:
         RequestTimeout,
         SessionLost,
     )
-    from cephcaps.stat import DirEntry, Stat
+    from cephcaps.shell.data import DataHandler, DataIo
+    from cephcaps.stat import DirEntry, LockHolder, Snapshot, Stat
 
 __all__ = [
     "AuthError",
+    "CapRefs",
     "Caps",
     "CephError",
     "Client",
     "ConfigError",
     "ConnectionFailed",
+    "DataHandler",
+    "DataIo",
     "DirEntry",
+    "LockHolder",
     "MalformedMessage",
     "MdsError",
     "ProtocolViolation",
     "RequestTimeout",
     "SessionLost",
+    "Snapshot",
     "Stat",
     "connect",
 ]
 
-_MODULES = ("errors", "caps", "stat", "client")
+_MODULES = ("errors", "caps", "stat", "shell.data", "data", "client")
 """Where the public names live, the lightest first."""
 
 

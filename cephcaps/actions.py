@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple, TypeAlias
 
+from cephcaps.engine.inode import Hook
 from cephcaps.messenger.connection import Connection
 
-__all__ = ["Action", "Connect", "Disconnect", "Done", "Failed", "Happened"]
+__all__ = ["Action", "Connect", "Disconnect", "Done", "Failed", "Happened", "RunHook"]
 
 
 class Connect(NamedTuple):
@@ -42,4 +43,11 @@ class Happened(NamedTuple):
     facts: dict[str, Any]
 
 
-Action: TypeAlias = Connect | Disconnect | Done | Failed | Happened
+class RunHook(NamedTuple):
+    """Let the data handler do ``hook`` for inode ``ino``, in that inode's task, and tell when it has."""
+
+    ino: int
+    hook: Hook
+
+
+Action: TypeAlias = Connect | Disconnect | Done | Failed | Happened | RunHook

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import errno
 import os
 import socket
@@ -14,25 +15,33 @@ from typing import Any, Self
 from cephcaps.auth.cephx import Tickets
 from cephcaps.auth.crypto import CryptoError, CryptoKey
 from cephcaps.config import ClientConfig, MonAddress, load_config
-from cephcaps.core import Core, Mount, Safe
+from cephcaps.core import ROOT_INO, Core, GetRefs, Mount, Safe
 from cephcaps.engine.engine import Engine
 from cephcaps.engine.inode import Inode
+from cephcaps.engine.refs import Got
 from cephcaps.errors import ConfigError, ConnectionFailed, MdsError
 from cephcaps.events import Event
-from cephcaps.mds.client import Credentials
-from cephcaps.mds.requests import Answer
+from cephcaps.filelock import Locking
+from cephcaps.mds.requests import Answer, Operation
+from cephcaps.mds.routing import Credentials
 from cephcaps.mds.session import Session
 from cephcaps.messenger.connection import Instance
 from cephcaps.monitor.client import MonTimers
-from cephcaps.namespace import DEFAULT, Namespace, Path
+from cephcaps.paths import DEFAULT, Path
+from cephcaps.shell.data import DataHandler
 from cephcaps.shell.recording import Recorder
 from cephcaps.shell.supervisor import Supervisor
+from cephcaps.snapshots import Snapshots
 from cephcaps.version import VERSION
 from cephcaps.view import Events, InodeCaps, Metrics
 from cephcaps.walk import components
+from cephcaps.xattrs import Xattrs
 from cephwire.control import ConMode
 from cephwire.entity import AddrType, EntityAddr, EntityName
 from cephwire.mdsmap import MdsMap
+from cephwire.request import FilePath
+from cephwire.requestargs import GetattrArgs
+from cephwire.requestop import RequestOp
 
 __all__ = ["Client", "connect"]
 
@@ -52,6 +61,7 @@ def connect(
     fs: str | None = None,
     ms_mode: str | None = None,
     root: str | None = None,
+    data: DataHandler | None = None,
     options: Mapping[str, object] | None = None,
     uid: int | None = None,
     gid: int | None = None,
@@ -71,6 +81,7 @@ def connect(
         ms_mode: "secure", "crc", "prefer-secure" or "prefer-crc"; what ceph.conf says if not said.
         root: directory to mount; paths begin there. "/" unless ceph.conf's client_mountpoint says otherwise.
         options: further ceph.conf options.
+        data: who keeps file data in memory; without one none outlives the block that read or wrote it.
         uid, gid, groups: whose requests these are; this process's own if not said.
         record: path of a pcapng file to write every message to, in clear and without keys or tickets; what it held is
             overwritten. Should it become impossible to write, RecordingEnded is all that happens. One path is for one
@@ -90,6 +101,7 @@ def connect(
             "options": options,
         },
         root=root,
+        data=data,
         uid=os.getuid() if uid is None else uid,
         gid=os.getgid() if gid is None else gid,
         groups=groups,
@@ -99,7 +111,7 @@ def connect(
     )
 
 
-class Client(Namespace):
+class Client(Snapshots, Xattrs, Locking):
     """One mount of one CephFS file system. Made by `connect`."""
 
     def __init__(
@@ -107,6 +119,7 @@ class Client(Namespace):
         *,
         settings: dict[str, Any],
         root: str | None,
+        data: DataHandler | None,
         uid: int,
         gid: int,
         groups: tuple[int, ...],
@@ -116,6 +129,7 @@ class Client(Namespace):
     ) -> None:
         self._settings = settings
         self._root = root
+        self._data = data
         self._whose = (uid, gid, groups)
         self._record = record
         self._connect_timeout = connect_timeout
@@ -139,6 +153,7 @@ class Client(Namespace):
         if self._supervisor is not None:
             raise RuntimeError("a client is entered once: call connect() for another")
         self.config = load_config(**self._settings)
+        self._snapdir = self.config.snapdir
         recorder = self._recorder()
         try:
             async with asyncio.timeout(self._connect_timeout):
@@ -150,13 +165,14 @@ class Client(Namespace):
             if isinstance(error, TimeoutError):
                 raise ConnectionFailed("the monitors' names did not resolve in time; check mon_host and DNS") from None
             raise
-        self._supervisor = Supervisor(core, recorder)
+        self._supervisor = Supervisor(core, data=self._data, recorder=recorder)
         await self._supervisor.start(f"cephcaps {self.config.name}")
         try:
             answer: Answer = await self._supervisor.call(Mount(), self._connect_timeout)
             if answer.inode is None:
                 raise MdsError(errno.ENOENT, None, self._root)
             self.root_ino = answer.inode.ino
+            await self._learn_above(components(self._running.core.root))
         except BaseException:
             await self._supervisor.close(CLOSE_TIMEOUT)
             raise
@@ -166,6 +182,17 @@ class Client(Namespace):
         self, kind: type[BaseException] | None, error: BaseException | None, trace: types.TracebackType | None
     ) -> None:
         await self._running.close(CLOSE_TIMEOUT)
+
+    async def _learn_above(self, names: list[str]) -> None:
+        """Get to know the directories above the root of the mount, as libcephfs does: their quotas count for all below.
+
+        An MDS tells nothing of them to a key that is limited to ``root``; then they count for nobody who uses it.
+        """
+        ino, until = ROOT_INO, self._until(self._connect_timeout)
+        with contextlib.suppress(MdsError):
+            for name in names:
+                found = await self._ask(Operation(RequestOp.LOOKUP, FilePath(ino, name), name, GetattrArgs(0)), until)
+                ino = found.inode.ino if found.inode is not None else 0
 
     def _recorder(self) -> Recorder | None:
         if self._record is None:
@@ -192,7 +219,7 @@ class Client(Namespace):
         }
         # A nonce of its own for every client: servers tell clients of one host apart by it.
         instance = Instance(nonce=int.from_bytes(os.urandom(4), "little") or 1)
-        return Core(
+        core = Core(
             Credentials(Tickets(EntityName.parse(config.name), key, os.urandom), instance, *self._whose),
             monitors,
             _modes(config.mon_modes),
@@ -201,8 +228,15 @@ class Client(Namespace):
             root,
             metadata,
             MonTimers(config.mon_hunt_interval, config.mon_ping_interval, config.mon_ping_timeout),
-            lambda values: _modes(config.with_mon_values(values).mds_modes),
+            lambda values: self._configured(config.with_mon_values(values)),
         )
+        core.mds.engine.cache.handled = self._data is not None
+        return core
+
+    def _configured(self, config: ClientConfig) -> tuple[ConMode, ...]:
+        """What the monitors set for clients counts from now on; gives the connection modes to offer MDSs."""
+        self._snapdir = config.snapdir
+        return _modes(config.mds_modes)
 
     # What is known, without I/O
 
@@ -248,19 +282,19 @@ class Client(Namespace):
     def inode_caps(self, path_or_ino: Path | int) -> InodeCaps | None:
         """What we hold on an inode; None where it is not in the cache. No I/O."""
         inode = self.cached(path_or_ino)
-        return None if inode is None else InodeCaps.of(inode, self._engine.cache.issued(inode, self._now()))
+        return None if inode is None else InodeCaps.of(inode, self.engine, self._now())
 
     def cached(self, path_or_ino: Path | int) -> Inode | None:
         """The inode as it is in the cache, by number or by names the cache knows."""
         if isinstance(path_or_ino, int):
-            return self._engine.cache.inodes.get(path_or_ino)
+            return self.engine.cache.inodes.get(path_or_ino)
         ino = self.root_ino
         for name in components(path_or_ino):
-            found = self._engine.lookup(ino, name, 0, self._now())
+            found = self.engine.lookup(ino, name, 0, self._now())
             if not isinstance(found, Inode):
                 return None
             ino = found.ino
-        return self._engine.cache.inodes.get(ino)
+        return self.engine.cache.inodes.get(ino)
 
     def release(self, path_or_ino: Path | int) -> bool:
         """Drop an inode from the cache; its caps go out with the next batch. False if it is open, dirty or unknown."""
@@ -292,6 +326,35 @@ class Client(Namespace):
         """As `flush`: changes and requests on one inode, a directory's entries among them."""
         await self.flush(path_or_ino, timeout=timeout)
 
+    # Data, for `OpenFile` and `CapRefs`
+
+    async def get_refs(self, ino: int, asked: tuple[int, int, int, int], timeout: float | None) -> Got:
+        got: Got = await self._running.call(GetRefs(ino, *asked), self._left(self._until(timeout)))
+        return got
+
+    def put_refs(self, ino: int, bits: int) -> None:
+        if self._supervisor is not None and not self._supervisor.closed:
+            self._running.local(lambda now: self._running.core.mds.put_refs(ino, bits, now))
+
+    def wrote(self, ino: int, endoff: int, mtime: int, buffered: bool) -> None:
+        lost = self._running.local(lambda now: self._running.core.mds.wrote(ino, endoff, mtime, buffered, now))
+        if lost is not None:
+            raise lost.with_traceback(None)
+
+    def inode_error(self, ino: int) -> tuple[int, Exception | None]:
+        """How often data or changes of an open inode were lost, and how the last time."""
+        inode = self.engine.cache.inodes.get(ino)
+        return (0, None) if inode is None or inode.use is None else (inode.use.errors, inode.use.error)
+
+    @property
+    def osd_epoch_barrier(self) -> int:
+        """The OSDMap epoch one must have before touching data: the highest an MDS has named, or was raised to here."""
+        return self.engine.cache.osd_epoch_barrier
+
+    def raise_osd_epoch_barrier(self, epoch: int) -> None:
+        """Have it known that data need a newer OSDMap: every message about caps says so from now on."""
+        self.engine.raise_osd_epoch_barrier(epoch)
+
     def close_inode(self, ino: int, file_mode: int) -> None:
         """For `OpenFile`: a handle is let go."""
         if self._supervisor is not None and not self._supervisor.closed:
@@ -320,11 +383,8 @@ class Client(Namespace):
         return Metrics.of(self._running.core, self._now())
 
     @property
-    def _engine(self) -> Engine:
+    def engine(self) -> Engine:
         return self._running.core.mds.engine
-
-    def _now(self) -> float:
-        return asyncio.get_running_loop().time()
 
 
 def _modes(names: tuple[str, ...]) -> tuple[ConMode, ...]:

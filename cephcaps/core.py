@@ -13,10 +13,15 @@ from typing import TypeAlias
 
 from cephcaps.actions import Action, Disconnect, Done, Failed, Happened
 from cephcaps.auth.cephx import Tickets
+from cephcaps.engine.inode import RefWait
+from cephcaps.engine.refs import Got
 from cephcaps.engine.setattr import Change
+from cephcaps.engine.xattrs import XattrChange
 from cephcaps.errors import AuthError, ConfigError, ConnectionFailed, MdsError, RequestTimeout, SessionLost
-from cephcaps.mds.client import Credentials, MdsClient
-from cephcaps.mds.requests import Answer, Operation
+from cephcaps.mds.client import MdsClient
+from cephcaps.mds.locks import Locked
+from cephcaps.mds.requests import Answer, LockCall, Operation
+from cephcaps.mds.routing import Credentials
 from cephcaps.mds.session import Session
 from cephcaps.messenger.connection import Connection
 from cephcaps.monitor.client import MonClient, MonTimers
@@ -28,7 +33,20 @@ from cephwire.request import FilePath
 from cephwire.requestargs import GetattrArgs
 from cephwire.requestop import RequestOp
 
-__all__ = ["STAT_MASK", "Close", "Core", "Mount", "Request", "Safe", "SetAttributes"]
+__all__ = [
+    "ROOT_INO",
+    "STAT_MASK",
+    "Close",
+    "CloseLocks",
+    "Core",
+    "GetRefs",
+    "Mount",
+    "Request",
+    "Safe",
+    "SetAttributes",
+    "SetLock",
+    "SetXattr",
+]
 
 NEVER = float("inf")
 ROOT_INO = 1
@@ -54,6 +72,15 @@ class SetAttributes:
 
 
 @dataclass(frozen=True, slots=True)
+class SetXattr:
+    """Change an extended attribute of inode ``ino``; ``what`` is what errors call it. Ends when the change counts."""
+
+    ino: int
+    what: str
+    change: XattrChange
+
+
+@dataclass(frozen=True, slots=True)
 class Safe:
     """Flush what is dirty on ``ino`` (0: everywhere); ends when that and all requests before are durable."""
 
@@ -61,11 +88,37 @@ class Safe:
 
 
 @dataclass(frozen=True, slots=True)
+class SetLock:
+    """Lock or unlock a range of a file; ends when that is done."""
+
+    call: LockCall
+
+
+@dataclass(frozen=True, slots=True)
+class CloseLocks:
+    """Give back the locks that go with an open file, which ``what`` is; ends when they are."""
+
+    handle: int
+    what: str
+
+
+@dataclass(frozen=True, slots=True)
+class GetRefs:
+    """Use caps of inode ``ino`` through a handle in ``mode``; brings `cephcaps.engine.refs.Got`, which is to be put."""
+
+    ino: int
+    mode: int
+    need: int
+    want: int
+    endoff: int
+
+
+@dataclass(frozen=True, slots=True)
 class Close:
     """Close every session, then the connections."""
 
 
-Request: TypeAlias = Mount | Close | Operation | SetAttributes | Safe
+Request: TypeAlias = Mount | Close | Operation | SetAttributes | SetXattr | Safe | GetRefs | SetLock | CloseLocks
 
 
 class Core:
@@ -142,8 +195,17 @@ class Core:
                 self.mds.call(token, request, deadline, now)
             case SetAttributes():
                 self.mds.set_attributes(token, request.ino, request.what, request.change, deadline, now)
+            case SetLock():
+                self.mds.locks.ask(token, request.call, deadline, now)
+            case CloseLocks():
+                self.mds.locks.close(token, request.handle, request.what, deadline, now)
+            case SetXattr():
+                self.mds.set_xattr(token, request.ino, request.what, request.change, deadline, now)
             case Safe():
                 self.mds.wait_safe(token, request.ino, deadline, now)
+            case GetRefs():
+                wait = RefWait(token, request.mode, request.need, request.want, request.endoff, now, deadline)
+                self.mds.get_refs(request.ino, wait, now)
         self._after(now)
 
     def tick(self, now: float) -> None:
@@ -175,16 +237,20 @@ class Core:
         closing = self._closing[1] if self._closing is not None else NEVER
         return min(self.monitors.next_deadline(), self.mds.next_deadline(), mount, closing)
 
-    def cancel(self, token: int) -> None:
+    def cancel(self, token: int, now: float) -> None:
         """Nobody waits for ``token`` any more."""
         if self._mount is not None and self._mount[0] == token:
             self._mount = None
-        self.mds.cancel(token)
+        self.mds.cancel(token, now)
 
     def unclaimed(self, result: object, now: float) -> None:
-        """A call has succeeded, but its caller left before he heard of it: what he opened is closed."""
+        """A call has succeeded, but its caller left before he heard of it: what he opened or locked is given back."""
         if isinstance(result, Answer) and result.file_mode is not None and result.inode is not None:
             self.mds.close_file(result.inode.ino, result.file_mode, now)
+        elif isinstance(result, Got):
+            self.mds.put_refs(result.ino, result.bits, now)
+        elif isinstance(result, Locked):
+            self.mds.locks.unclaimed(result, now)
 
     def disconnected(self, connection: Connection, error: Exception, now: float) -> None:
         """The connection is gone, or could not be made."""

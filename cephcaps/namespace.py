@@ -2,77 +2,44 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import errno
 import os
 import stat as st
 import time
 from collections.abc import AsyncIterator
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any
+
+import msgspec
 
 from cephcaps.caps import Caps
 from cephcaps.core import STAT_MASK, SetAttributes
 from cephcaps.engine.inode import Inode
-from cephcaps.engine.setattr import Change
-from cephcaps.errors import MdsError, RequestTimeout
+from cephcaps.engine.setattr import TRUNCATED, Change
+from cephcaps.errors import MdsError
 from cephcaps.file import ANYWHERE, OpenFile
-from cephcaps.mds.requests import Answer, Operation
-from cephcaps.shell.supervisor import Supervisor
+from cephcaps.mds.requests import Operation
+from cephcaps.paths import DEFAULT, Path, Paths, Place
 from cephcaps.stat import DirEntry, Stat
-from cephcaps.walk import NAME_MAX, Found, find, split, walk
+from cephcaps.walk import split
 from cephwire.capbits import StatMask
 from cephwire.frag import WHOLE, frag_is_last, frag_next
+from cephwire.reply import DirEntry as ToldEntry
 from cephwire.reply import ReaddirFlag, ReaddirReply
 from cephwire.request import FilePath
 from cephwire.requestargs import MkdirArgs, OpenArgs, OpenFlag, ReaddirArgFlag, ReaddirArgs
 from cephwire.requestop import RequestOp
 
-if TYPE_CHECKING:
-    from cephcaps.client import Client
-
-__all__ = ["DEFAULT", "Namespace", "Path"]
-
-Path = str | os.PathLike[str]
-
-DEFAULT: Any = object()
-"""Stands for the client's own request time-out; None would mean to wait for ever."""
-
+__all__ = ["Namespace"]
 
 NO_PATH = FilePath()
 LAST_TIME = 2**32 * 10**9
 """Nanoseconds: where the MDS's 32 bits of seconds end."""
 
 
-class Place(NamedTuple):
-    """A name in a directory.
-
-    Attributes:
-        above: numbers of the directories from the root's to the one it is in.
-    """
-
-    above: list[int]
-    name: str
-
-    @property
-    def path(self) -> FilePath:
-        return FilePath(self.above[-1], self.name)
-
-
-class Namespace:
+class Namespace(Paths):
     """Paths are absolute from the root of the mount. Times are nanoseconds; errors are MdsError, which is also the
     OSError its errno means. ``timeout`` is in seconds, the client's ``request_timeout`` unless given."""
-
-    root_ino: int
-    _request_timeout: float | None
-
-    @property
-    def _running(self) -> Supervisor:
-        raise NotImplementedError
-
-    @property
-    def _client(self) -> Client:
-        raise NotImplementedError
 
     # Looking
 
@@ -95,12 +62,12 @@ class Namespace:
             RequestTimeout: no answer in time.
         """
         mask = STAT_MASK | int(Caps(want))
-        return self._stat_of(await self._walk(path, mask, self._until(timeout), follow=follow_symlinks))
+        return self._stat_of((await self._look(path, mask, self._until(timeout), follow=follow_symlinks))[0])
 
     async def exists(self, path: Path, *, timeout: float | None = DEFAULT) -> bool:
         """Whether ``path`` leads to anything; a dangling symlink does not."""
         try:
-            await self._walk(path, 0, self._until(timeout))
+            await self._look(path, 0, self._until(timeout))
         except (FileNotFoundError, NotADirectoryError):
             return False
         return True
@@ -111,38 +78,62 @@ class Namespace:
         Raises:
             MdsError: EINVAL where it is none.
         """
-        inode = await self._walk(path, 0, self._until(timeout), follow=False)
+        inode, _ = await self._look(path, 0, self._until(timeout), follow=False)
         if not st.S_ISLNK(inode.mode):
             raise MdsError(errno.EINVAL, None, os.fspath(path))
         return inode.symlink
 
     async def listdir(self, path: Path, *, timeout: float | None = DEFAULT) -> list[str]:
-        """The names in directory ``path``, in the MDS's order."""
+        """The names in directory ``path``. Costs no message where all are known and our caps cover that."""
+        inode, snap = await self._directory(path, self._until(timeout))
+        known = self._listings.names(inode.ino, self._now()) if snap is None else None
+        if known is not None:
+            return known
         return [entry.name async for entry in self.scandir(path, timeout=timeout)]
 
     async def scandir(self, path: Path, *, timeout: float | None = DEFAULT) -> AsyncIterator[DirEntry]:
         """The entries of directory ``path`` as they come, ``timeout`` counting for each piece of the answer.
 
+        Costs no message where every name is known and our caps cover what is told of each.
+
         Raises:
             MdsError: ENOTDIR where it is no directory.
         """
-        what = os.fspath(path)
-        inode = await self._walk(path, 0, self._until(timeout))
+        inode, snap = await self._directory(path, self._until(timeout))
+        known = self._listings.entries(inode.ino, STAT_MASK, self._now()) if snap is None else None
+        if known is not None:
+            for name, child in known:
+                yield DirEntry(name, child.ino, self._stat_of(child))
+            return
+        op = RequestOp.LSSNAP if snap is not None and not snap.path else RequestOp.READDIR
+        async for entry, child in self._list(op, snap or FilePath(inode.ino), os.fspath(path), timeout):
+            yield DirEntry(entry.dname, child.ino, self._stat_of(child))
+
+    async def _directory(self, path: Path, until: float | None) -> tuple[Inode, FilePath | None]:
+        """A directory to be listed, as `_look` gives it."""
+        inode, snap = await self._look(path, 0, until)
         if not st.S_ISDIR(inode.mode):
-            raise MdsError(errno.ENOTDIR, None, what)
+            raise MdsError(errno.ENOTDIR, None, os.fspath(path))
+        return inode, snap
+
+    async def _list(
+        self, op: RequestOp, where: FilePath, what: str, timeout: float | None
+    ) -> AsyncIterator[tuple[ToldEntry, Inode]]:
+        """What a listing tells, piece by piece."""
+        listing = self._listings.begin()
         frag, last = WHOLE, ""
         while True:
             # A directory may be split or joined while we read it. The MDS maps the fragment asked for to the one it
             # has now and goes on behind the last name told, in the order of the names' hash, which stays.
             args = ReaddirArgs(frag, 0, 0, ReaddirArgFlag.REPLY_BITFLAGS, 0)
-            listing = Operation(RequestOp.READDIR, FilePath(inode.ino), what, args, path2=FilePath(0, last))
-            answer = await self._ask(listing, self._until(timeout))
+            asked = Operation(op, where, what, args, path2=FilePath(0, last), listing=listing)
+            answer = await self._ask(asked, self._until(timeout))
             found = answer.reply.extra
             if not isinstance(found, ReaddirReply):
                 raise MdsError(errno.EIO, "the MDS told nothing of the directory", what)
             for entry, child in zip(found.entries, answer.listed, strict=True):
                 last = entry.dname
-                yield DirEntry(entry.dname, child.ino, self._stat_of(child))
+                yield entry, child
             frag = found.dirstat.frag
             if found.flags & ReaddirFlag.FRAG_END:
                 if frag_is_last(frag):
@@ -187,7 +178,8 @@ class Namespace:
         if st.S_ISDIR(inode.mode):
             raise MdsError(errno.EPERM, None, os.fspath(existing))
         what, stamp = os.fsdecode(path), time.time_ns()
-        await self._ask(Operation(RequestOp.LINK, place.path, what, path2=FilePath(inode.ino), stamp=stamp), until)
+        op = place.op(RequestOp.LINK, what)
+        await self._ask(Operation(op, place.path, what, path2=FilePath(inode.ino), stamp=stamp), until)
 
     async def unlink(self, path: Path, *, timeout: float | None = DEFAULT) -> None:
         """Take away the name ``path`` of something that is no directory."""
@@ -203,11 +195,16 @@ class Namespace:
         texts = os.fsdecode(source), os.fsdecode(target)
         if texts[0].endswith("/") or texts[1].endswith("/"):
             await self._must_be_directory(texts[0], until)
-        old, new = [await self._place(text, until, errno.EBUSY) for text in texts]
-        if old.above[-1] in new.above[:-1] or new.above[-1] in old.above[:-1]:
+        old = await self._place(texts[0], until, errno.EBUSY, hidden=errno.ENOENT)
+        new = await self._place(texts[1], until, errno.EBUSY)
+        if old.snapshot != new.snapshot:
+            raise MdsError(errno.EXDEV, None, texts[1])
+        op = new.op(RequestOp.RENAME, texts[1])
+        if old.snap != new.snap:
+            raise MdsError(errno.EROFS, None, texts[1])
+        if op is RequestOp.RENAME and (old.above[-1] in new.above[:-1] or new.above[-1] in old.above[:-1]):
             await self._check_loop(texts, old, new, until)
-        rename = Operation(RequestOp.RENAME, new.path, texts[1], None, path2=old.path, stamp=time.time_ns())
-        await self._ask(rename, until)
+        await self._ask(Operation(op, new.path, texts[1], path2=old.path, stamp=time.time_ns()), until)
 
     async def _check_loop(self, texts: tuple[str, str], old: Place, new: Place, until: float | None) -> None:
         """No directory goes below itself, or over one that it lies in.
@@ -303,26 +300,38 @@ class Namespace:
     async def open_inode(self, path: str, flags: int, file_mode: int, mode: int, timeout: float | None) -> int:
         """Open ``path``; gives its number. For `OpenFile`, which closes it."""
         until = self._until(timeout)
-        inode = None
+        inode = snap = None
         if flags & OpenFlag.EXCL:
             place = await self._place(path, until, errno.EEXIST, directory=False)
         else:
-            above, name, inode = await self._find(path, 0, until)
+            above, name, inode, snap = await self._find(path, 0, until)
             place = self._place_in(above, name)
         if inode is None:
             if not flags & OpenFlag.CREAT:
                 raise MdsError(errno.ENOENT, None, path)
-            where, op = place.path, RequestOp.CREATE
+            if snap is not None:
+                raise MdsError(errno.EROFS, None, path)
+            where, op = place.path, place.op(RequestOp.CREATE, path)
         elif st.S_ISDIR(inode.mode) and flags & (OpenFlag.WRONLY | OpenFlag.RDWR):
             raise MdsError(errno.EISDIR, None, path)
+        elif snap is not None:
+            if flags & (OpenFlag.WRONLY | OpenFlag.RDWR):
+                raise MdsError(errno.EROFS, None, path)
+            raise MdsError(errno.EOPNOTSUPP, "no caps are held on what is in a snapshot: stat and list it", path)
         else:
             where, op = FilePath(inode.ino), RequestOp.OPEN
             flags &= ~OpenFlag.CREAT
         args = OpenArgs(flags, st.S_IFREG | mode & 0o7777, *ANYWHERE, StatMask.INODE_ALL, inode.size if inode else 0)
-        operation = Operation(op, where, path, args, stamp=time.time_ns(), file_mode=file_mode)
+        drop = TRUNCATED if op == RequestOp.OPEN and flags & OpenFlag.TRUNC else 0
+        operation = Operation(op, where, path, args, stamp=time.time_ns(), drop=drop, file_mode=file_mode)
         opened = (await self._ask(operation, until)).inode
-        if opened is None:
-            raise MdsError(errno.EIO, "the MDS told nothing of the file", path)
+        while opened is None:
+            # It was done, and nothing is told of it: so MDSs answer what they had answered before they were restarted
+            # (ceph: src/client/Client.cc, ``verify_reply_trace``).
+            made = await self._walk(path, 0, until)
+            args = msgspec.structs.replace(args, flags=flags & (OpenFlag.WRONLY | OpenFlag.RDWR))
+            operation = Operation(RequestOp.OPEN, FilePath(made.ino), path, args, file_mode=file_mode)
+            opened = (await self._ask(operation, until)).inode
         return opened.ino
 
     # What the above is made of
@@ -339,81 +348,8 @@ class Namespace:
     ) -> None:
         """An operation on the name at the end of ``path``; ``missing`` is the error where it ends in none."""
         directory = op in (RequestOp.MKDIR, RequestOp.RMDIR)
-        place = await self._place(path, until, missing, directory=directory)
-        await self._ask(Operation(op, place.path, os.fsdecode(path), args, path2=path2, stamp=time.time_ns()), until)
-
-    async def _place(self, path: Path, until: float | None, missing: int, *, directory: bool = True) -> Place:
-        """Where the name at the end of ``path`` is or would be.
-
-        Args:
-            directory: whether it may be one, so that a slash may follow.
-        """
-        text = os.fsdecode(path)
-        above, name = split(text)
-        if not name:
-            await self._walk(path, 0, until)
-            raise MdsError(missing, None, text)
-        found = await self._find(above, 0, until)
-        if found.inode is None:
-            raise MdsError(errno.ENOENT, None, text)
-        if not st.S_ISDIR(found.inode.mode):
-            raise MdsError(errno.ENOTDIR, None, text)
-        if len(os.fsencode(name)) > NAME_MAX:
-            raise MdsError(errno.ENAMETOOLONG, None, text)
-        if text.endswith("/") and not directory:
-            await self._must_be_directory(text, until)
-        return self._place_in([*found.above, found.inode], name)
-
-    def _place_in(self, above: list[Inode], name: str) -> Place:
-        return Place([self.root_ino, *(inode.ino for inode in above)], name)
-
-    async def _must_be_directory(self, path: str, until: float | None) -> None:
-        """What a slash behind a name says."""
-        if not st.S_ISDIR((await self._walk(path.rstrip("/") or "/", 0, until, follow=False)).mode):
-            raise MdsError(errno.ENOTDIR, None, path)
-
-    async def _walk(self, path: Path, mask: int, until: float | None, *, follow: bool = True) -> Inode:
-        return await walk(_Asker(self, until), os.fsdecode(path), mask, follow=follow)
-
-    async def _find(self, path: str, mask: int, until: float | None, *, follow: bool = True) -> Found:
-        return await find(_Asker(self, until), path, mask, follow=follow)
-
-    def _stat_of(self, inode: Inode) -> Stat:
-        engine = self._running.core.mds.engine
-        return Stat.of(inode, engine.cache.issued(inode, asyncio.get_running_loop().time()))
-
-    def _until(self, timeout: float | None) -> float | None:
-        """The end of ``timeout`` on the loop's clock."""
-        seconds = self._request_timeout if timeout is DEFAULT else timeout
-        return None if seconds is None else asyncio.get_running_loop().time() + seconds
-
-    def _left(self, until: float | None) -> float | None:
-        return None if until is None else max(until - asyncio.get_running_loop().time(), 0.0)
-
-    async def _ask(self, operation: Operation, until: float | None) -> Answer:
-        left = self._left(until)
-        if left is not None and left <= 0:
-            raise RequestTimeout(f"{operation.what}: time was up before all was asked", awaited="our turn")
-        answer: Answer = await self._running.call(operation, left)
-        return answer
-
-
-class _Asker:
-    """The file system as `walk` sees it, within one call's time."""
-
-    def __init__(self, client: Namespace, until: float | None) -> None:
-        self.root_ino = client.root_ino
-        self._client = client
-        self._until = until
-        self._engine = client._running.core.mds.engine
-        self._now = asyncio.get_running_loop().time
-        client._running.check_usable()
-
-    def known(self, ino: int, mask: int) -> Inode | None:
-        return self._engine.known(ino, mask, self._now())
-
-    def lookup(self, directory: int, name: str, mask: int) -> Inode | int | None:
-        return self._engine.lookup(directory, name, mask, self._now())
-
-    async def ask(self, operation: Operation) -> Inode | None:
-        return (await self._client._ask(operation, self._until)).inode
+        hidden = errno.ENOENT if op in (RequestOp.UNLINK, RequestOp.RMDIR) else errno.EEXIST
+        place = await self._place(path, until, missing, directory=directory, hidden=hidden)
+        what, stamp = os.fsdecode(path), time.time_ns()
+        op = place.op(op, what)
+        await self._ask(Operation(op, place.path, what, args, path2=path2, stamp=stamp), until)

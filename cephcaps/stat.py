@@ -9,8 +9,10 @@ import msgspec
 
 from cephcaps.caps import Caps
 from cephcaps.engine.inode import Inode
+from cephcaps.engine.locks import OWNER_ALONE
+from cephwire.filelock import FileLock, LockType
 
-__all__ = ["DirEntry", "Stat"]
+__all__ = ["DirEntry", "LockHolder", "Snapshot", "Stat"]
 
 
 class Stat(msgspec.Struct, frozen=True, gc=False):
@@ -73,6 +75,26 @@ class Stat(msgspec.Struct, frozen=True, gc=False):
         return stat.S_ISLNK(self.mode)
 
 
+class LockHolder(msgspec.Struct, frozen=True):
+    """A lock of somebody else that is in the way."""
+
+    exclusive: bool
+    start: int
+    length: int
+    """Bytes; 0 is to the end of the file."""
+    client: int
+    """Global id of his client."""
+    owner: int
+    """Who he is there."""
+    pid: int
+    """His process, if his client tells."""
+
+    @classmethod
+    def of(cls, lock: FileLock) -> Self:
+        owner = lock.owner & ~OWNER_ALONE
+        return cls(lock.type == LockType.EXCL, lock.start, lock.length, lock.client, owner, lock.pid)
+
+
 class DirEntry(msgspec.Struct, frozen=True, gc=False):
     """One name in a directory."""
 
@@ -81,3 +103,14 @@ class DirEntry(msgspec.Struct, frozen=True, gc=False):
     ino: int
     stat: Stat
     """As its MDS knew it; what another client holds dirty is not asked for. `Client.stat` does."""
+
+
+class Snapshot(msgspec.Struct, frozen=True, gc=False):
+    """One snapshot that a directory is in."""
+
+    name: str
+    """In the directory's ``.snap``; one taken of a directory above is called ``_NAME_INO`` after that one's number."""
+    snapid: int
+    btime: int
+    """When it was taken, nanoseconds since the epoch."""
+    metadata: dict[str, str]

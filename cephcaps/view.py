@@ -9,6 +9,7 @@ import msgspec
 
 from cephcaps.caps import Caps
 from cephcaps.core import Core
+from cephcaps.engine.engine import Engine
 from cephcaps.engine.inode import Inode
 from cephcaps.events import Event
 from cephcaps.shell.listen import EventQueue
@@ -50,9 +51,12 @@ class InodeCaps(msgspec.Struct, frozen=True):
     auth_rank: int
     """The rank flushes go to; -1 if there is none."""
     per_mds: dict[int, CapInfo]
+    why: tuple[str, ...]
+    """Of each rank's cap, why it is as it is: asked back and in use, kept, about to go back ..."""
 
     @classmethod
-    def of(cls, inode: Inode, issued: int) -> Self:
+    def of(cls, inode: Inode, engine: Engine, now: float) -> Self:
+        issued = engine.cache.issued(inode, now)
         implemented = revoking = 0
         for cap in inode.caps.values():
             implemented |= cap.implemented
@@ -80,6 +84,7 @@ class InodeCaps(msgspec.Struct, frozen=True):
                 )
                 for cap in inode.caps.values()
             },
+            why=tuple(engine.explanations.why(inode, now)),
         )
 
 
@@ -87,7 +92,7 @@ class Late(msgspec.Struct, frozen=True):
     """Something owed or expected for more than 5 s: an MDS says nothing of what it ignores, so this must."""
 
     kind: str
-    """ "flush", "revoke", "release" or "request"."""
+    """ "flush", "revoke", "release", "snapshot", "wait" or "request"."""
     ino: int
     rank: int
     age: float
@@ -121,7 +126,7 @@ class Metrics(msgspec.Struct, frozen=True):
     @classmethod
     def of(cls, core: Core, now: float) -> Self:
         engine, requests = core.mds.engine, core.mds.requests
-        late = [Late(found.kind, found.ino, found.rank, found.age, found.why) for found in engine.late(now)]
+        late = [Late(*found) for found in engine.explanations.late(now)]
         late += [
             Late(
                 "request",

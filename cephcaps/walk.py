@@ -1,5 +1,10 @@
 """From a path to an inode: names known from the cache cost nothing, the rest one LOOKUP each; symlinks are followed by
-us, as no MDS follows them."""
+us, as no MDS follows them.
+
+Every directory has a further one, ``.snap``, that no listing shows: in it are the directory's snapshots, and in those
+all that was below the directory at the time. MDSs find what is in there by path only, from the live directory on, and
+we keep nothing of it (ceph: src/client/Client.cc, ``_lookup``; src/include/filepath.h).
+"""
 
 from __future__ import annotations
 
@@ -15,7 +20,7 @@ from cephwire.request import FilePath
 from cephwire.requestargs import GetattrArgs
 from cephwire.requestop import RequestOp
 
-__all__ = ["NAME_MAX", "Asker", "Found", "components", "find", "split", "walk"]
+__all__ = ["NAME_MAX", "Asker", "Found", "components", "find", "split"]
 
 MAX_SYMLINKS = 40
 """Links followed in one path before it counts as a loop (Linux: ``MAXSYMLINKS``)."""
@@ -27,6 +32,11 @@ class Asker(Protocol):
     """Knows inodes or can ask for them."""
 
     root_ino: int
+    snapdir: str
+    """What ``.snap`` is called here."""
+
+    def snapshots_of(self, directory: Inode) -> Inode:
+        """What stands for a directory's ``.snap``, which MDSs have no inode for."""
 
     def known(self, ino: int, mask: int) -> Inode | None:
         """The inode, if the bits of ``mask`` are ours to read."""
@@ -34,7 +44,7 @@ class Asker(Protocol):
     def lookup(self, directory: int, name: str, mask: int) -> Inode | int | None:
         """Where ``name`` leads, if that is known: 0 is nowhere, None not known."""
 
-    async def ask(self, operation: Operation) -> Inode | None:
+    async def ask(self, operation: Operation) -> Inode:
         """The target of an operation."""
 
 
@@ -66,34 +76,30 @@ class Found(NamedTuple):
         above: the directories gone through, the one that holds the last name last; the root's is left out.
         name: the last name, symlinks followed; "" where the path ends in none.
         inode: None where the last name leads nowhere.
+        snap: where MDSs find it if it is in a snapshot, or would be; with an empty path it is a ``.snap`` itself. None
+            where it is live: then its number will do.
     """
 
     above: list[Inode]
     name: str
     inode: Inode | None
+    snap: FilePath | None
 
 
-async def walk(asker: Asker, path: str, mask: int, *, follow: bool = True) -> Inode:
-    """The inode ``path`` leads to.
+async def find(asker: Asker, path: str, mask: int, *, follow: bool = True) -> Found:
+    """Where ``path`` leads.
 
     Args:
         mask: what is to be valid in the answer, cap bits (`cephwire.capbits.StatMask`).
         follow: whether a symlink at the end is followed too; one with a slash behind it always is.
     Raises:
-        MdsError: no such path, no directory where one is needed (ENOTDIR), too many symlinks (ELOOP).
+        MdsError: a directory on the way is missing (ENOENT) or none (ENOTDIR), too many symlinks (ELOOP).
     """
-    inode = (await find(asker, path, mask, follow=follow)).inode
-    if inode is None:
-        raise MdsError(errno.ENOENT, None, path)
-    return inode
-
-
-async def find(asker: Asker, path: str, mask: int, *, follow: bool = True) -> Found:
-    """As `walk`, but the last name may be missing, and the way there is told."""
     components(path)
     todo = _steps(path)
     trail: list[Inode] = []  # the directories gone through, so that ".." can go back
     here: Inode | None = None
+    snap: FilePath | None = None
     name = ""
     links = 0
     while todo:
@@ -104,27 +110,47 @@ async def find(asker: Asker, path: str, mask: int, *, follow: bool = True) -> Fo
             continue
         if name == "..":
             here = trail.pop() if trail else None
+            snap = _above(snap)
             continue
         if len(os.fsencode(name)) > NAME_MAX:
             raise MdsError(errno.ENAMETOOLONG, None, path)
-        found = await _step(asker, asker.root_ino if here is None else here.ino, name, 0 if todo else mask, path)
+        ino = asker.root_ino if here is None else here.ino
         above = trail if here is None else [*trail, here]
+        wanted = 0 if todo else mask
+        below: FilePath | None = None
+        found: Inode | None
+        if snap is not None:
+            below = FilePath(snap.ino, f"{snap.path}/{name}")
+            found = await _lookup(asker, below, mask, path)
+        elif name == asker.snapdir:
+            below = FilePath(ino)
+            found = asker.snapshots_of(await _by_number(asker, ino, wanted, path))
+        else:
+            found = await _step(asker, ino, name, wanted, path)
         if found is None:
             if todo:
                 raise MdsError(errno.ENOENT, None, path)
-            return Found(above, name, None)
+            return Found(above, name, None, below)
         if stat.S_ISLNK(found.mode) and (todo or follow):
             links += 1
             if links > MAX_SYMLINKS:
                 raise MdsError(errno.ELOOP, None, path)
             todo += _steps(found.symlink)
             if found.symlink.startswith("/"):
-                here, trail = None, []
+                here, trail, snap = None, [], None
             continue
-        trail, here = above, found
-    if here is None or name in (".", ".."):
-        return Found(trail, "", await _by_number(asker, asker.root_ino if here is None else here.ino, mask, path))
-    return Found(trail, name, here)
+        trail, here, snap = above, found, below
+    if snap is None and (here is None or name in (".", "..")):
+        here = await _by_number(asker, asker.root_ino if here is None else here.ino, mask, path)
+        name = ""
+    return Found(trail, "" if name in (".", "..") else name, here, snap)
+
+
+def _above(snap: FilePath | None) -> FilePath | None:
+    """Where ".." leads: a snapshot is in ``.snap``, and that in the live directory."""
+    if snap is None or not snap.path:
+        return None
+    return FilePath(snap.ino, snap.path.rpartition("/")[0])
 
 
 def _steps(path: str) -> list[str]:
@@ -137,11 +163,22 @@ async def _step(asker: Asker, directory: int, name: str, mask: int, path: str) -
     """Where ``name`` leads, None for nowhere: from the cache, or asked for."""
     found = asker.lookup(directory, name, mask)
     if found is None:
-        try:
-            found = await asker.ask(Operation(RequestOp.LOOKUP, FilePath(directory, name), path, GetattrArgs(mask)))
-        except FileNotFoundError:
-            return None
+        return await _lookup(asker, FilePath(directory, name), mask, path)
     return found if isinstance(found, Inode) else None
+
+
+async def _lookup(asker: Asker, where: FilePath, mask: int, path: str) -> Inode | None:
+    """What an MDS says that is there, None for nothing."""
+    op = RequestOp.LOOKUPSNAP if is_snapshot(where) else RequestOp.LOOKUP
+    try:
+        return await asker.ask(Operation(op, where, path, GetattrArgs(mask)))
+    except FileNotFoundError:
+        return None
+
+
+def is_snapshot(where: FilePath) -> bool:
+    """Whether it is a whole snapshot, as opposed to what is in it: the one name in a ``.snap``."""
+    return where.path.rfind("/") == 0
 
 
 async def _by_number(asker: Asker, ino: int, mask: int, path: str) -> Inode:

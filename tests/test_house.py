@@ -62,6 +62,17 @@ def test_the_pure_rooms_have_no_coroutines(path: Path) -> None:
     assert not [node for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, waits)]
 
 
+TRACE_SOURCES = [path for path in sources("cephcaps/trace") if path.name != "record.py"]
+"""What reads traces; the recorder writes them, by the clock."""
+
+
+@pytest.mark.parametrize("path", TRACE_SOURCES, ids=name_of)
+def test_whatever_reads_traces_has_no_clock_task_or_socket(path: Path) -> None:
+    modules = set(imports(path))
+    assert not {module.split(".")[0] for module in modules} & IMPURE
+    assert not {module for module in modules if module.startswith(("cephcaps.shell", "cephcaps.client"))}
+
+
 @pytest.mark.parametrize("path", SHELL_SOURCES, ids=name_of)
 def test_the_shell_imports_no_face(path: Path) -> None:
     assert not set(imports(path)) & SHELL_NEVER

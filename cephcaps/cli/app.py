@@ -13,8 +13,11 @@ from cephcaps.cli.explain import explain
 from cephcaps.cli.failures import complain, exit_code
 from cephcaps.cli.files import ls, stat
 from cephcaps.cli.hold import hold
+from cephcaps.cli.lint import lint
 from cephcaps.cli.options import CephGroup, Settings, global_options
 from cephcaps.cli.ping import ping
+from cephcaps.cli.replay import replay
+from cephcaps.cli.report import report
 from cephcaps.cli.status import status
 
 __all__ = ["run"]
@@ -35,7 +38,7 @@ def cephcaps() -> None:
     """
 
 
-for _command in (decode, explain, hold, ls, ping, stat, status):
+for _command in (decode, explain, hold, lint, ls, ping, replay, report, stat, status):
     cephcaps.add_command(_command)
 
 

@@ -49,6 +49,8 @@ class ClientConfig:
     """The file system's name, None for the cluster's default."""
     mountpoint: str
     """The directory to mount as root."""
+    snapdir: str
+    """The name under which a directory has its snapshots."""
     mon_modes: tuple[str, ...]
     """Connection modes to offer monitors, "crc" and "secure", best first."""
     mds_modes: tuple[str, ...]
@@ -234,6 +236,7 @@ def _config(
         auth_methods=auth_methods,
         fs=options.text("client_fs") or options.text("client_mds_namespace") or None,
         mountpoint=mountpoint,
+        snapdir=options.text("client_snapdir"),
         mon_modes=options.words("ms_mon_client_mode"),
         mds_modes=options.words("ms_client_mode"),
         mount_timeout=options.seconds("client_mount_timeout"),

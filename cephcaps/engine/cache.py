@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple, TypeAlias
 
+from cephcaps.actions import Done, Failed, RunHook
 from cephcaps.caps import Caps
-from cephcaps.engine.inode import Flush, Inode, InodeCap
+from cephcaps.engine.inode import Flush, Inode, InodeCap, SnapContext, Use
+from cephcaps.engine.reserve import Pool, Reservation
 from cephcaps.events import CapEvent, Event
+from cephwire.capbits import Cap
 from cephwire.caprelease import CapItem
 
-__all__ = ["Action", "Cache", "Rank", "Send"]
+__all__ = ["Action", "Cache", "NeedSession", "Rank", "Send"]
 
 
 class Send(NamedTuple):
@@ -22,7 +25,16 @@ class Send(NamedTuple):
     tid: int = 0
 
 
-Action: TypeAlias = Send
+class NeedSession(NamedTuple):
+    """Open a session with ``rank``: it is about to take over caps of ours."""
+
+    rank: int
+
+
+Action: TypeAlias = Send | NeedSession | RunHook | Done | Failed
+
+
+NO_CONTEXT = SnapContext(0, ())
 
 
 class Rank:
@@ -33,9 +45,12 @@ class Rank:
         num_caps: caps held from it.
         releases: caps given back and not told yet.
         release_at: when they are told at the latest.
+        features: client features both sides have.
+        read_only: the MDS takes no changes any more.
+        recovering: it has been told of our caps and does not serve yet: what is for it waits.
     """
 
-    __slots__ = ("gen", "num_caps", "rank", "release_at", "releases", "ttl")
+    __slots__ = ("features", "gen", "num_caps", "rank", "read_only", "recovering", "release_at", "releases", "ttl")
 
     def __init__(self, rank: int) -> None:
         self.rank = rank
@@ -44,6 +59,9 @@ class Rank:
         self.num_caps = 0
         self.releases: list[CapItem] = []
         self.release_at = float("inf")
+        self.features = 0
+        self.read_only = False
+        self.recovering = False
 
 
 class Cache:
@@ -55,21 +73,56 @@ class Cache:
         delayed: inodes with caps to look at again later, in the order of when that is due.
         revoking: inodes an MDS waits to get bits of, since whenever.
         dirty: inodes with changes to flush, in the order of when they were made.
+        in_use: inodes that are open, or whose data or snapshots are in use: those with a `Use`.
+        woken: inodes whose waiters may get on, because something about their caps has changed.
+        handled: whether there is a data handler; without one no data outlives the block that used it.
         out: what is to be sent, in order.
         events: what happened, in order; None while nobody listens.
+        pool: room for caps.
+        context: the snap context that what is written in a realm now belongs to.
+        left: told of inodes whose last cap has gone.
         osd_epoch_barrier: highest seen; every cap message and release carries it.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, pool: Pool) -> None:
+        self.pool = pool
+        self.context: Callable[[int], SnapContext] = lambda realm: NO_CONTEXT
+        self.left: Callable[[Inode], None] = lambda inode: None
         self.inodes: OrderedDict[int, Inode] = OrderedDict()
         self.ranks: dict[int, Rank] = {}
         self.flushes: OrderedDict[int, Flush] = OrderedDict()
         self.delayed: OrderedDict[int, None] = OrderedDict()
         self.dirty: OrderedDict[int, None] = OrderedDict()
         self.revoking: dict[int, None] = {}
+        self.in_use: dict[int, None] = {}
+        self.woken: dict[int, None] = {}
+        self.handled = False
         self.out: list[Action] = []
         self.events: list[Event] | None = None
         self.osd_epoch_barrier = 0
+
+    def add_cap(
+        self, inode: Inode, rank: int, cap_id: int, seq: int, mseq: int, reserved: Reservation | None
+    ) -> InodeCap:
+        """A cap that grants nothing yet, into the room ``reserved`` for it."""
+        session = self.rank(rank)
+        cap = inode.caps[rank] = InodeCap(rank, cap_id, seq, mseq, session.gen)
+        session.num_caps += 1
+        if inode.use is not None:
+            inode.use.lost = None
+        self.pool.take(reserved)
+        return cap
+
+    def note_issue(self, inode: Inode, before: int, after: int) -> None:
+        """Names learnt under one FILE_SHARED, and data cached under one FILE_CACHE, mean nothing under the next:
+        others may have changed them between (kernel: ``__check_cap_issue``)."""
+        if (before ^ after) & Cap.FILE_SHARED:
+            inode.shared_gen += 1
+        if after & ~before & Cap.FILE_CACHE:
+            inode.cache_gen += 1
+
+    def need_session(self, rank: int) -> None:
+        self.out.append(NeedSession(rank))
 
     def rank(self, rank: int) -> Rank:
         found = self.ranks.get(rank)
@@ -79,6 +132,18 @@ class Cache:
 
     def touch(self, inode: Inode) -> None:
         self.inodes.move_to_end(inode.ino)
+
+    def use(self, inode: Inode) -> Use:
+        """What is kept of ``inode`` while it is in use, begun if need be."""
+        if inode.use is None:
+            inode.use = Use(inode.size)
+            self.in_use[inode.ino] = None
+        return inode.use
+
+    def wake(self, inode: Inode) -> None:
+        """Whoever waits for caps on ``inode`` is to be looked at once more."""
+        if inode.use is not None and inode.use.waiting:
+            self.woken[inode.ino] = None
 
     def note(self, event: Event) -> None:
         """As `emit`, for what is not about a cap."""
@@ -105,6 +170,10 @@ class Cache:
         """Whether the cap counts: granted in the session's present generation, which has not run out."""
         rank = self.ranks[cap.rank]
         return cap.gen == rank.gen and now < rank.ttl
+
+    def waits(self, cap: InodeCap) -> bool:
+        """Whether nothing may be sent about the cap yet: its rank recovers, or has not said IMPORT."""
+        return cap.standing_in or self.ranks[cap.rank].recovering
 
     def issued(self, inode: Inode, now: float) -> int:
         """Bits that may be used now, from whichever rank.
@@ -137,6 +206,19 @@ class Cache:
             if cap is not None:
                 yield inode, cap
 
+    def note_revoking(self, inode: Inode, cap: InodeCap, now: float) -> bool:
+        """Keep account of whether an MDS waits for bits of ``cap``, and since when.
+
+        Gives whether it still waits for the answer to a REVOKE whose bits it has given again meanwhile.
+        """
+        if cap.revoking:
+            cap.revoked_at = cap.revoked_at or now
+            self.revoking[inode.ino] = None
+            return False
+        owed = bool(cap.revoked_at)
+        self.settled(inode, cap)
+        return owed
+
     def settled(self, inode: Inode, cap: InodeCap) -> None:
         """Nothing of ``cap`` is asked back any more."""
         if cap.revoked_at:
@@ -149,13 +231,34 @@ class Cache:
         self.settled(inode, cap)
         del inode.caps[cap.rank]
         self.ranks[cap.rank].num_caps -= 1
+        self.pool.give()
         if inode.auth_rank == cap.rank:
             inode.auth_rank = -1
         if not inode.caps:
+            self.left(inode)
             self.delayed.pop(inode.ino, None)
             self.let_go(inode)
 
     def let_go(self, inode: Inode) -> None:
-        """Forget an inode without caps, handles or changes of ours: nothing would tell us when it changes."""
+        """Something has ended: keep no `Use` that nothing needs any more, nor an inode nobody would tell us about."""
+        use = inode.use
+        if use is not None and use.over and not (inode.dirty or inode.flushing):
+            inode.use = None
+            del self.in_use[inode.ino]
         if not inode.caps and not inode.pinned:
-            self.inodes.pop(inode.ino, None)
+            self.forget(inode)
+
+    def forget(self, inode: Inode) -> None:
+        """``inode`` leaves the cache, and with it the name it was last seen under."""
+        if self.inodes.pop(inode.ino, None) is None:
+            return
+        directory = self.inodes.get(inode.parent)
+        if directory is not None and directory.children:
+            dentry = directory.children.get(inode.name)
+            if dentry is not None and dentry.ino == inode.ino:
+                del directory.children[inode.name]
+                self.not_whole(directory)
+
+    def not_whole(self, directory: Inode) -> None:
+        """Not every name of ``directory`` is known any more, nor will a listing in progress have told them all."""
+        directory.complete_gen = -1

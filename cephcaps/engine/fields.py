@@ -10,6 +10,7 @@ from __future__ import annotations
 import stat
 
 from cephcaps.engine.inode import Inode, newer
+from cephcaps.engine.quota import limits
 from cephwire.capbits import Cap
 from cephwire.caps import NOT_GIVEN, CapBody, CapFlag, ClientCaps
 from cephwire.codec import Codec
@@ -35,6 +36,7 @@ def take_reply(inode: Inode, told: InodeStat, held: int) -> None:
     _take_times(inode, told.time_warp_seq, told.ctime, told.mtime, told.atime, held)
     if told.cap.flags & CapFlag.AUTH:
         inode.max_size = told.max_size
+        inode.quota = limits(told.quota)  # no cap covers it, and only the authority is sure to know
     inode.layout, inode.pool_ns = told.layout, told.pool_ns
     inode.change_attr = max(inode.change_attr, told.change_attr)
     inode.files, inode.subdirs = told.files, told.subdirs

@@ -2,10 +2,26 @@
 
 from __future__ import annotations
 
+from collections import deque
+from typing import NamedTuple
+
 from cephwire.capbits import Cap, wanted_for_mode
+from cephwire.filelock import FileLocks
 from cephwire.inode import InodeStat
 
-__all__ = ["Dentry", "Flush", "Inode", "InodeCap", "newer"]
+__all__ = [
+    "CapSnap",
+    "Dentry",
+    "DirtyData",
+    "Flush",
+    "Hook",
+    "Inode",
+    "InodeCap",
+    "RefWait",
+    "SnapContext",
+    "Use",
+    "newer",
+]
 
 U32 = 1 << 32
 
@@ -30,10 +46,12 @@ class InodeCap:
         mseq: how often the inode's authority had moved.
         gen: the session's ``cap_gen`` when the cap was last granted; an older one does not count.
         revoked_at: since when the MDS waits for bits; 0.0 if it does not.
+        standing_in: it is known from its old rank's EXPORT only: until the IMPORT nothing is sent about it.
     """
 
     __slots__ = (
         "cap_id", "gen", "implemented", "issue_seq", "issued", "mds_wanted", "mseq", "rank", "revoked_at", "seq",
+        "standing_in",
     )  # fmt: skip
 
     def __init__(self, rank: int, cap_id: int, seq: int, mseq: int, gen: int) -> None:
@@ -47,6 +65,7 @@ class InodeCap:
         self.mseq = mseq
         self.gen = gen
         self.revoked_at = 0.0
+        self.standing_in = False
 
     @property
     def revoking(self) -> int:
@@ -55,15 +74,185 @@ class InodeCap:
 
 
 class Flush:
-    """Dirty bits on their way to the MDS under one tid, until that is acknowledged."""
+    """Dirty bits on their way to the MDS under one tid, until that is acknowledged.
 
-    __slots__ = ("caps", "ino", "sent_at", "tid")
+    Attributes:
+        snap: the snapshot's state that is flushed; None for that of the inode itself.
+    """
 
-    def __init__(self, tid: int, ino: int, caps: int, sent_at: float) -> None:
+    __slots__ = ("caps", "ino", "sent_at", "snap", "tid")
+
+    def __init__(self, tid: int, ino: int, caps: int, sent_at: float, snap: CapSnap | None = None) -> None:
         self.tid = tid
         self.ino = ino
         self.caps = caps
         self.sent_at = sent_at
+        self.snap = snap
+
+
+class SnapContext(NamedTuple):
+    """The snapshots that data written now must leave intact; every write to an OSD carries them.
+
+    Attributes:
+        seq: the newest snapid the realm had heard of.
+        snaps: snapids, newest first.
+    """
+
+    seq: int
+    snaps: tuple[int, ...]
+
+
+class CapSnap:
+    """An inode as it was when a snapshot was taken, while that is not safe at the MDS (kernel: ``ceph_cap_snap``).
+
+    Attributes:
+        context: what it was written under; its ``seq`` is what the FLUSHSNAP ``follows``.
+        need_flush: the MDS waits for it; else it is kept for its dirty data only.
+        writing: a write from before the snapshot is still going on, so size and times are not final.
+        issued, dirty: caps then held, and those under which something was changed.
+        flush_tid: of its FLUSHSNAP; 0 while that is unsent.
+    """
+
+    __slots__ = (
+        "atime", "btime", "change_attr", "context", "ctime", "dirty", "flush_tid", "gid", "issued", "layout", "mode",
+        "mtime", "need_flush", "since", "size", "time_warp_seq", "truncate_seq", "truncate_size", "uid", "writing",
+        "xattr_version", "xattrs",
+    )  # fmt: skip
+
+    def __init__(self, inode: Inode, context: SnapContext, issued: int, dirty: int, since: float) -> None:
+        self.context = context
+        self.issued = issued
+        self.dirty = dirty
+        self.since = since
+        self.need_flush = False
+        self.writing = False
+        self.flush_tid = 0
+        self.mode, self.uid, self.gid, self.btime = inode.mode, inode.uid, inode.gid, inode.btime
+        self.xattrs, self.xattr_version = inode.xattrs, inode.xattr_version
+        self.finish(inode)
+
+    def finish(self, inode: Inode) -> None:
+        """Nothing from before the snapshot is written any more: this is how it stays."""
+        self.writing = False
+        self.size = inode.size
+        self.mtime, self.atime, self.ctime = inode.mtime, inode.atime, inode.ctime
+        self.change_attr = inode.change_attr
+        self.time_warp_seq = inode.time_warp_seq
+        self.truncate_seq, self.truncate_size = inode.truncate_seq, inode.truncate_size
+        self.layout = inode.layout
+
+
+class DirtyData:
+    """Data written into memory under one snap context, until the handler has written it to the OSDs.
+
+    Attributes:
+        writing_back: the handler is at it.
+        again: more was written meanwhile.
+    """
+
+    __slots__ = ("again", "context", "since", "writing_back")
+
+    def __init__(self, context: SnapContext, since: float) -> None:
+        self.context = context
+        self.since = since
+        self.writing_back = False
+        self.again = False
+
+
+class RefWait:
+    """Somebody who waits to use caps.
+
+    Attributes:
+        mode: `FileMode` bits of his handle.
+        need: bits he cannot do without.
+        want: further bits he will take along if they are there; one that is being revoked he waits for too.
+        endoff: how far into the file he is going to write; 0 where he is not.
+    """
+
+    __slots__ = ("deadline", "endoff", "mode", "need", "since", "token", "want")
+
+    def __init__(self, token: int, mode: int, need: int, want: int, endoff: int, since: float, deadline: float) -> None:
+        self.token = token
+        self.mode = mode
+        self.need = need
+        self.want = want
+        self.endoff = endoff
+        self.since = since
+        self.deadline = deadline
+
+
+class Hook(NamedTuple):
+    """One thing a data handler is to do for an inode.
+
+    Attributes:
+        kind: "writeback", "invalidate" or "truncate".
+        data: what is to be written back; None for the others.
+        gen: generation of cached data that goes.
+        size, truncate_seq: of the truncation.
+    """
+
+    kind: str
+    since: float
+    data: DirtyData | None = None
+    gen: int = 0
+    size: int = 0
+    truncate_seq: int = 0
+
+
+class Use:
+    """What is kept of an inode only while it is open, changed, or its data are in use.
+
+    Attributes:
+        modes: how often it is open in each `FileMode`.
+        rd, wr, cache, buffer: how many blocks use FILE_RD, FILE_WR, FILE_CACHE, FILE_BUFFER right now.
+        head: the snap context that what is changed or written now belongs to; None while nothing is.
+        dirty_data: written to memory only, oldest snap context first.
+        cached_gen: generation of FILE_CACHE under which the handler may have cached data; 0 if it has none.
+        cap_snaps: snapshots whose state is not safe at the MDS, oldest first.
+        wanted_max_size, requested_max_size: how far somebody wants to write, and how far the MDS was asked for.
+        reported_size: the size the MDS was last told.
+        waiting: for caps.
+        hooks: what the handler is to do, the first of which it is doing.
+        lost: how the session went that all its caps came from; None while there are caps, or will be by themselves.
+        error: what befell data or changes, None if nothing did; ``errors`` counts them, so that each handle tells once.
+    """
+
+    __slots__ = (
+        "buffer", "cache", "cached_gen", "cap_snaps", "dirty_data", "error", "errors", "head", "hooks", "lost", "modes",
+        "rd", "reported_size", "requested_max_size", "waiting", "wanted_max_size", "wr",
+    )  # fmt: skip
+
+    def __init__(self, size: int) -> None:
+        self.modes: dict[int, int] = {}
+        self.rd = self.wr = self.cache = self.buffer = 0
+        self.head: SnapContext | None = None
+        self.dirty_data: list[DirtyData] = []
+        self.cached_gen = 0
+        self.lost: Exception | None = None
+        self.cap_snaps: list[CapSnap] = []
+        self.wanted_max_size = 0
+        self.requested_max_size = 0
+        self.reported_size = size
+        self.waiting: deque[RefWait] = deque()
+        self.hooks: deque[Hook] = deque()
+        self.error: Exception | None = None
+        self.errors = 0
+
+    @property
+    def over(self) -> bool:
+        """Whether nothing uses the inode any more."""
+        return not (
+            self.modes
+            or self.rd
+            or self.wr
+            or self.cache
+            or self.buffer
+            or self.dirty_data
+            or self.cached_gen
+            or self.cap_snaps
+            or self.waiting
+            or self.hooks
+        )
 
 
 class Dentry:
@@ -92,17 +281,21 @@ class Inode:
         dirty: bits of what was changed here and not sent.
         flushing: bits of what was sent and not acknowledged.
         flushes: those on their way, oldest first.
-        open_modes: how often it is open in each `FileMode`; None if it never was.
+        use: what is kept while it is open, changed or in use; None while it is not.
+        realm: inode of the snap realm it lies in; 0 if unknown.
+        parent, name: a directory that leads to it and under which name; 0 if unknown.
+        cache_gen: generation of FILE_CACHE; rises whenever that is newly granted.
         hold_min, hold_max: until when caps no longer wanted are kept whatever comes, and at the longest.
         shared_gen: rises when FILE_SHARED comes or goes; what was learnt of a directory under an older one is void.
         children: names known of a directory, None before the first.
     """
 
     __slots__ = (
-        "atime", "auth_rank", "btime", "caps", "change_attr", "children", "ctime", "dirty", "dirty_since",
-        "files", "flushes", "flushing", "gid", "hold_max", "hold_min", "ino", "layout", "max_size", "mode", "mtime",
-        "nlink", "open_modes", "pool_ns", "rbytes", "rdev", "rfiles", "rsubdirs", "shared_gen", "size", "subdirs",
-        "symlink", "time_warp_seq", "truncate_seq", "truncate_size", "uid", "xattr_version", "xattrs",
+        "atime", "auth_rank", "btime", "cache_gen", "caps", "change_attr", "children", "complete_gen", "ctime",
+        "dirty", "dirty_since", "files", "flushes", "flushing", "gid", "hold_max", "hold_min", "ino", "layout",
+        "locks", "max_size", "mode", "mtime", "name", "nlink", "parent", "pool_ns", "quota", "rbytes", "rdev",
+        "realm", "rfiles", "rsubdirs", "shared_gen", "size", "subdirs", "symlink", "time_warp_seq", "truncate_seq",
+        "truncate_size", "uid", "use", "xattr_version", "xattrs",
     )  # fmt: skip
 
     def __init__(self, told: InodeStat) -> None:
@@ -112,8 +305,14 @@ class Inode:
         self.dirty = 0
         self.dirty_since = 0.0
         self.flushing = 0
-        self.flushes: list[Flush] = []
-        self.open_modes: dict[int, int] | None = None
+        self.flushes: tuple[Flush, ...] = ()
+        self.use: Use | None = None
+        self.realm = 0
+        self.parent = 0
+        self.name = ""
+        self.cache_gen = 0
+        self.complete_gen = -1
+        self.locks: FileLocks | None = None
         self.hold_min = 0.0
         self.hold_max = 0.0
         self.shared_gen = 0
@@ -143,6 +342,7 @@ class Inode:
         self.rbytes = told.rbytes
         self.rfiles = told.rfiles
         self.rsubdirs = told.rsubdirs
+        self.quota = told.quota if told.quota.max_bytes or told.quota.max_files else None
 
     @property
     def auth_cap(self) -> InodeCap | None:
@@ -151,17 +351,44 @@ class Inode:
     @property
     def used(self) -> int:
         """Bits in use this moment; a revoke of them waits."""
-        return Cap.PIN if self.open_modes else 0
+        use = self.use
+        if use is None:
+            return 0
+        used = Cap.PIN if use.modes else 0
+        if use.rd:
+            used |= Cap.FILE_RD
+        if use.wr:
+            used |= Cap.FILE_WR
+        if use.cache or use.cached_gen:
+            used |= Cap.FILE_CACHE
+        if use.buffer or use.dirty_data:
+            used |= Cap.FILE_BUFFER
+        return used
 
     @property
     def file_wanted(self) -> int:
-        """Bits that those who have it open want."""
+        """Bits that those who have it open, or wait to use it, want."""
+        use = self.use
+        if use is None:
+            return 0
         wanted = 0
-        for mode in self.open_modes or ():
+        for mode in use.modes:
             wanted |= wanted_for_mode(mode)
+        for waiting in use.waiting:
+            wanted |= waiting.need | waiting.want
         return wanted
 
     @property
     def pinned(self) -> bool:
-        """Whether it must stay: open, or changed here and not yet safe at the MDS."""
-        return bool(self.open_modes or self.dirty or self.flushing)
+        """Whether it must stay: in use, locked, or changed here and not yet safe at the MDS."""
+        return self.use is not None or self.locks is not None or bool(self.dirty or self.flushing)
+
+    @property
+    def unsent_snap(self) -> bool:
+        """Whether the MDS is to get a FLUSHSNAP that has not left yet.
+
+        Until it has, no file-write bit may be given up without saying so: the MDS would take the present state for
+        that of the snapshot (ceph: src/mds/Locker.cc, ``_do_null_snapflush``).
+        """
+        snaps = self.use.cap_snaps if self.use is not None else ()
+        return any(snap.need_flush and not snap.flush_tid for snap in snaps)

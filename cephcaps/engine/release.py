@@ -32,11 +32,12 @@ class Releases:
     def drop(self, inode: Inode, now: float) -> None:
         """Forget ``inode``; its caps go out with the next batch."""
         for cap in list(inode.caps.values()):
-            self.queue(cap.rank, CapItem(inode.ino, cap.cap_id, cap.mseq, cap.issue_seq), now)
+            if not cap.standing_in:  # its IMPORT will find nothing here, and be answered for that
+                self.queue(cap.rank, CapItem(inode.ino, cap.cap_id, cap.mseq, cap.issue_seq), now)
             held, cap.issued = cap.issued | cap.implemented, 0
             self._cache.emit(CapReleased, inode, cap, held)
             self._cache.remove_cap(inode, cap)
-        self._cache.inodes.pop(inode.ino, None)
+        self._cache.forget(inode)
 
     def queue(self, rank: int, item: CapItem, now: float, *, at_once: bool = False) -> None:
         """The MDS takes the cap only if it has issued nothing since the item's ``issue_seq``."""
@@ -52,7 +53,7 @@ class Releases:
     def flush(self, rank: int) -> None:
         """Send what is queued for ``rank``."""
         state = self._cache.rank(rank)
-        if not state.releases:
+        if not state.releases or state.recovering:
             return
         message = ClientCapRelease(tuple(state.releases), self._cache.osd_epoch_barrier)
         self.sent[0] += 1
@@ -62,7 +63,8 @@ class Releases:
         self._cache.out.append(Send(rank, message))
 
     def next_deadline(self) -> float:
-        return min((rank.release_at for rank in self._cache.ranks.values()), default=float("inf"))
+        ranks = self._cache.ranks.values()
+        return min((rank.release_at for rank in ranks if not rank.recovering), default=float("inf"))
 
     def tick(self, now: float) -> None:
         for rank in self._cache.ranks.values():

@@ -12,7 +12,10 @@ from cephcaps.engine.inode import Inode
 from cephwire.capbits import Cap
 from cephwire.requestargs import SetattrArgs, SetattrMask
 
-__all__ = ["Change", "Remainder", "apply"]
+__all__ = ["TRUNCATED", "Change", "Remainder", "apply"]
+
+TRUNCATED = Cap.FILE_SHARED | Cap.FILE_EXCL | Cap.FILE_RD | Cap.FILE_WR
+"""Bits that nobody holds while an MDS cuts a file."""
 
 MODE_BITS = 0o7777
 SET_ID_BITS = stat.S_ISUID | stat.S_ISGID
@@ -109,10 +112,10 @@ def apply(inode: Inode, change: Change, issued: int) -> tuple[int, Remainder | N
                 dirty |= Cap.FILE_EXCL
         elif not issued & Cap.FILE_SHARED or change.size != inode.size:
             mask |= SetattrMask.SIZE
-            drop |= Cap.FILE_SHARED | Cap.FILE_EXCL | Cap.FILE_RD | Cap.FILE_WR
+            drop |= TRUNCATED
     if dirty:
         inode.ctime = max(inode.ctime, change.stamp)
-        inode.change_attr += 1
+        inode.change_attr = (inode.change_attr + 1) % 2**64
     if not mask:
         return dirty, None
     return dirty, Remainder(_args(change, mode, inode.size, mask), drop)

@@ -13,17 +13,47 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from cephcaps.engine.inode import Inode
+from cephcaps.engine.listing import Listing
+from cephcaps.engine.reserve import Reservation
+from cephcaps.engine.xattrs import VIRTUAL, XattrChange
+from cephwire.capbits import Cap
+from cephwire.filelock import FileLock, LockRule
 from cephwire.reply import ClientReply
 from cephwire.request import FilePath
-from cephwire.requestargs import RequestArgs
+from cephwire.requestargs import ReaddirArgs, RequestArgs, SetxattrArgs, SetxattrFlag
 from cephwire.requestop import WRITE_OPS, RequestOp
 
-__all__ = ["Answer", "Operation", "Request", "Requests"]
+__all__ = ["NAME_OPS", "Answer", "LockCall", "Operation", "Request", "Requests", "xattr_operation"]
 
 NO_PATH = FilePath()
+LISTED = 1024
+"""Entries, about, of one reply to a READDIR that names no limit: as many as fit 512 KiB."""
 CREATE_OPS = frozenset((RequestOp.CREATE, RequestOp.MKNOD, RequestOp.MKDIR, RequestOp.SYMLINK))
 """Ops that make an inode. From Reef on these name its owner: an MDS that is told of none does not survive it
 (ceph: src/mds/Server.cc, ``prepare_new_inode``)."""
+NAME_OPS = CREATE_OPS | {RequestOp.LINK, RequestOp.UNLINK, RequestOp.RMDIR, RequestOp.RENAME}
+"""Ops that change the name in ``path``."""
+
+
+@dataclass(frozen=True, slots=True)
+class LockCall:
+    """A range of a file to be locked or unlocked.
+
+    Attributes:
+        what: the file, in the caller's words; errors name it.
+        handle: number of the open file it goes through.
+        rule: FCNTL or FLOCK; of an interrupt that ends the wait for such a lock, the rule of that.
+        wait: until the lock is had.
+        undoes: what was granted when nobody waited for it any more.
+    """
+
+    ino: int
+    what: str
+    handle: int
+    rule: LockRule
+    lock: FileLock
+    wait: bool = False
+    undoes: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +65,8 @@ class Operation:
         stamp: the caller's wall clock, ns: when what changes has changed.
         drop: cap bits on the inode of ``path`` that the MDS would have to ask for; given back along with the request.
         file_mode: `FileMode` bits in which it opens its target; None if it opens nothing.
+        listing: which a READDIR is to go on with.
+        lock: what a SETFILELOCK is for.
     """
 
     op: RequestOp
@@ -46,14 +78,34 @@ class Operation:
     stamp: int = 0
     drop: int = 0
     file_mode: int | None = None
+    listing: Listing | None = None
+    lock: LockCall | None = None
+
+    @property
+    def brings(self) -> int:
+        """How many caps its reply may bring: on the target and its directory, or on all that a listing names."""
+        return (self.args.max_entries or LISTED) + 1 if isinstance(self.args, ReaddirArgs) else 2
 
     @property
     def writes(self) -> bool:
-        return bool(self.op & WRITE_OPS)
+        """Whether it changes something an MDS journals: locks are not."""
+        return bool(self.op & WRITE_OPS) and self.op != RequestOp.SETFILELOCK
 
     @property
     def creates(self) -> bool:
         return self.op in CREATE_OPS
+
+
+def xattr_operation(ino: int, what: str, change: XattrChange) -> Operation:
+    """How an extended attribute is changed by request. Those that an MDS acts upon lie under other locks."""
+    path, path2 = FilePath(ino), FilePath(0, change.name)
+    drop = 0 if change.name.startswith(VIRTUAL) else Cap.XATTR_SHARED | Cap.XATTR_EXCL
+    if change.value is None:
+        return Operation(RequestOp.RMXATTR, path, what, path2=path2, stamp=change.stamp, drop=drop)
+    flags = SetxattrFlag.CREATE * change.create | SetxattrFlag.REPLACE * change.replace
+    # Epoch 0 of the OSD map: where a layout names a pool it does not know, the MDS gets the newest map itself.
+    args = SetxattrArgs(flags, osdmap_epoch=0)
+    return Operation(RequestOp.SETXATTR, path, what, args, path2, change.value, change.stamp, drop)
 
 
 class Answer(NamedTuple):
@@ -83,6 +135,7 @@ class Request:
         unsafe: applied, not yet durable.
         deadline: when the caller stops waiting.
         sent_at: when it last left.
+        reserved: room for the caps its reply brings.
         inos: inodes it changes, as far as known: what fsync on one of them waits for.
     """
 
@@ -95,6 +148,7 @@ class Request:
     num_fwd: int = 0
     unsafe: bool = False
     sent_at: float = 0.0
+    reserved: Reservation | None = None
     inos: set[int] = field(default_factory=set)
 
     def __str__(self) -> str:
@@ -113,11 +167,14 @@ class Requests:
     def __iter__(self) -> Iterator[Request]:
         return iter(list(self.by_tid.values()))
 
-    def add(self, token: int, operation: Operation, deadline: float) -> Request:
+    def add(self, token: int | None, operation: Operation, deadline: float) -> Request:
+        """A request on behalf of ``token``, or of nobody."""
         inos = {operation.path.ino, operation.path2.ino} - {0} if operation.writes else set()
         request = Request(self._next_tid, token, operation, deadline, inos=inos)
         self._next_tid += 1
-        self.by_tid[request.tid] = self.by_token[token] = request
+        self.by_tid[request.tid] = request
+        if token is not None:
+            self.by_token[token] = request
         if deadline != float("inf"):
             heapq.heappush(self._deadlines, (deadline, request.tid))
         return request
@@ -136,8 +193,12 @@ class Requests:
         return None
 
     def oldest_tid(self) -> int:
-        """The oldest not known to be durable: an MDS may forget what it did for those before."""
-        return next(iter(self.by_tid), self._next_tid)
+        """The oldest not known to be durable: an MDS may forget what it did for those before.
+
+        Locks do not count, as nothing is kept of them; some wait for hours (kernel: ``__register_request``).
+        """
+        ours = (tid for tid, request in self.by_tid.items() if request.operation.op != RequestOp.SETFILELOCK)
+        return next(ours, self._next_tid)
 
     def release(self, request: Request) -> int | None:
         """The token to answer, once; None if nobody waits any more."""
@@ -148,14 +209,17 @@ class Requests:
 
     def finish(self, request: Request) -> None:
         self.by_tid.pop(request.tid, None)
+        if request.reserved is not None:
+            request.reserved.end()
 
-    def cancel(self, token: int) -> None:
+    def cancel(self, token: int) -> Request | None:
         """The caller has gone. What was never sent is forgotten; the rest goes on to its reply."""
         request = self.by_token.get(token)
         if request is not None:
             self.release(request)
             if not request.sent:
                 self.finish(request)
+        return request
 
     def next_deadline(self) -> float:
         while self._deadlines:

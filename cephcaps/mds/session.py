@@ -68,6 +68,9 @@ class SessionHost(Protocol):
     def recalled(self, session: Session, max_caps: int, now: float) -> None:
         """The MDS wants us to hold no more caps than that."""
 
+    def session_read_only(self, session: Session, now: float) -> None:
+        """The MDS takes no changes any more."""
+
     def barrier(self, session: Session, now: float) -> None:
         """Send all that is owed before what comes next."""
 
@@ -265,6 +268,7 @@ class Session:
                 self._host.recalled(self, message.max_caps, now)
             case SessionOp.FORCE_RO:
                 self.read_only = True
+                self._host.session_read_only(self, now)
             case _:
                 raise ProtocolViolation(f"{self.who} sent session op {message.op}, which is not for clients")
 
@@ -275,6 +279,7 @@ class Session:
         self._pause = FIRST_PAUSE
         self._give_up = NEVER
         self.why = ""
+        self.read_only = False  # else the MDS says so once more, at once
         self._renew_seq = 0
         self.cap_gen += 1
         self.cap_ttl = now + self._session_timeout

@@ -11,20 +11,22 @@ from cephcaps.mds.requests import Request, Requests
 __all__ = ["Wait", "Waits"]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Wait:
-    """One caller's wait.
+    """One caller's wait: for data, then for what is known of them.
 
     Attributes:
         ino: the inode whose changes he waits for; 0 for all.
-        flush_tid, request_tid: the newest of each he waits for.
+        since: when he began: data written later are not his.
+        request_tid, flush_tid: the newest of each he waits for; -1 until the data are with the OSDs.
     """
 
     token: int
     ino: int
-    flush_tid: int
+    since: float
     request_tid: int
     deadline: float
+    flush_tid: int = -1
 
 
 class Waits:
@@ -48,10 +50,16 @@ class Waits:
             for wait in self._waiting.values()
         )
 
+    def written(self) -> Iterator[Wait]:
+        """Those whose data have come to the OSDs, and who have not gone on from there."""
+        for wait in list(self._waiting.values()):
+            if wait.flush_tid < 0 and not self._engine.unwritten(wait.ino, wait.since):
+                yield wait
+
     def over(self) -> Iterator[Wait]:
         """Those with nothing left to wait for; they are forgotten."""
         for wait in list(self._waiting.values()):
-            if not self._engine.flushing(wait.ino, wait.flush_tid) and not self._unsafe(wait):
+            if wait.flush_tid >= 0 and not self._engine.flushing(wait.ino, wait.flush_tid) and not self._unsafe(wait):
                 del self._waiting[wait.token]
                 yield wait
 
@@ -69,6 +77,8 @@ class Waits:
                 del self._waiting[wait.token]
                 unsafe = self._unsafe(wait)
                 flush = f"the acknowledgement of flush {self._engine.flushes.oldest_tid}"
+                if wait.flush_tid < 0:
+                    flush = "the data handler's writeback"
                 yield wait, f"the safe reply to {unsafe}" if unsafe else flush
 
     def next_deadline(self) -> float:

@@ -13,12 +13,14 @@ from typing import Any, TypeVar, assert_never
 
 import anyio
 
-from cephcaps.actions import Connect, Disconnect, Done, Failed, Happened
+from cephcaps.actions import Connect, Disconnect, Done, Failed, Happened, RunHook
 from cephcaps.core import Close, Core, Request
+from cephcaps.engine.inode import Hook
 from cephcaps.errors import ConnectionFailed
 from cephcaps.events import Event, RecordingEnded
 from cephcaps.messenger.connection import Connection
 from cephcaps.shell.connection import SocketProtocol
+from cephcaps.shell.data import DataHandler
 from cephcaps.shell.listen import EventQueue
 from cephcaps.shell.log import note, warn
 from cephcaps.shell.recording import Recorder
@@ -26,6 +28,8 @@ from cephcaps.shell.recording import Recorder
 __all__ = ["Supervisor"]
 
 NEVER = float("inf")
+RETRY_PAUSE = 0.2
+"""Seconds until a data handler that failed to forget something is asked again."""
 RECORDING_DELAY = 1.0
 """Seconds that a message may wait for others to be written to the recording with it."""
 T = TypeVar("T")
@@ -34,8 +38,9 @@ T = TypeVar("T")
 class Supervisor:
     """Runs one client on the running event loop."""
 
-    def __init__(self, core: Core, recorder: Recorder | None = None) -> None:
+    def __init__(self, core: Core, *, data: DataHandler | None = None, recorder: Recorder | None = None) -> None:
         self.core = core
+        self._data = data
         self._recorder = recorder
         self._recording_timer: asyncio.TimerHandle | None = None
         self._loop = asyncio.get_running_loop()
@@ -137,7 +142,9 @@ class Supervisor:
             raise
         finally:
             if self._waiting.pop(token, None) is not None and not (future.done() and not future.cancelled()):
-                self.core.cancel(token)
+                self.core.cancel(token, self._loop.time())
+                if not self.closed:
+                    self._pump()
 
     def local(self, step: Callable[[float], T]) -> T:
         """Let the core do what needs no answer."""
@@ -218,6 +225,9 @@ class Supervisor:
                             future.set_exception(action.error)
                     case Happened():
                         note(action.event, **action.facts)
+                    case RunHook():
+                        assert self._group is not None
+                        self._group.start_soon(self._run_hook, action)
                     case _:
                         assert_never(action)
         for socket in self._sockets.values():
@@ -261,6 +271,36 @@ class Supervisor:
             self._timer = None
         if deadline != NEVER and not self._leaving.is_set():
             self._timer = self._loop.call_at(deadline, self._tick)
+
+    async def _run_hook(self, action: RunHook) -> None:
+        """Let the data handler do its work, which is over when this says so and never before."""
+        hook = action.hook
+        error: Exception | None = None
+        try:
+            with anyio.fail_after(self.core.mds.hook_timeout):
+                await self._handle(action.ino, hook)
+        except asyncio.CancelledError:
+            if self._leaving.is_set():
+                raise
+            error = RuntimeError("the data handler was cancelled by something of its own")
+        except Exception as failure:
+            error = failure
+        if error is not None:
+            note("data.failed", ino=action.ino, what=hook.kind, error=repr(error))
+            if hook.kind != "writeback":
+                await anyio.sleep(RETRY_PAUSE)
+        self._enter(lambda now: self.core.mds.hook_done(action.ino, hook, error, now))
+
+    async def _handle(self, ino: int, hook: Hook) -> None:
+        assert self._data is not None
+        match hook.kind:
+            case "writeback":
+                assert hook.data is not None
+                await self._data.writeback(ino, self.core.mds.engine.io(ino, hook.data.context))
+            case "invalidate":
+                await self._data.invalidate(ino, hook.gen)
+            case "truncate":
+                await self._data.truncate(ino, hook.size, hook.truncate_seq)
 
     async def _dial(self, connection: Connection) -> None:
         target = connection.target

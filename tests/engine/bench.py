@@ -6,21 +6,25 @@ from typing import Any
 
 import msgspec
 
-from cephcaps.engine.cache import Send
+from cephcaps.actions import Done, Failed, RunHook
+from cephcaps.engine.cache import NeedSession, Send
 from cephcaps.engine.engine import Engine
-from cephcaps.engine.inode import Inode, InodeCap
+from cephcaps.engine.inode import Hook, Inode, InodeCap, RefWait
 from cephcaps.engine.setattr import Change, Remainder
+from cephcaps.errors import SessionLost
 from cephcaps.events import Event
-from cephwire.capbits import cap_string, parse_caps
+from cephwire.capbits import FileMode, cap_string, parse_caps
 from cephwire.caprelease import CapItem, ClientCapRelease
 from cephwire.caps import CapFlag, CapOp, ClientCaps
 from cephwire.inode import NOSNAP, DirStat, InodeStat, IssuedCap, LeaseStat
 from cephwire.lease import ClientLease, LeaseAction
 from cephwire.reply import ClientReply, ReplyTrace
+from cephwire.request import FilePath, RequestRelease
 from cephwire.requestop import RequestOp
 from tests.session import samples
 
 NEVER = float("inf")
+GONE = SessionLost("the MDS is gone", reason="reset")
 NO_DIRSTAT = DirStat(0, -1, ())
 FILE = 0o100644
 DIRECTORY = 0o040755
@@ -33,14 +37,22 @@ class Bench:
 
     Attributes:
         now: the clock.
+        results: what came of calls, by token.
+        running: what the data handler is at, by inode.
+        needed: ranks a session is wanted with.
     """
 
     def __init__(self, ranks: int = 1) -> None:
         self.engine = Engine()
         self.engine.cache.events = []
         self.now = 100.0
+        self.results: dict[int, Any] = {}
+        self.running: dict[int, Hook] = {}
+        self.needed: list[int] = []
+        self._sends: list[Send] = []
+        self._token = 0
         for rank in range(ranks):
-            self.engine.session_opened(rank, 1, NEVER)
+            self.engine.sessions.opened(rank, 1, NEVER, 0)
 
     # What the MDS says
 
@@ -99,6 +111,10 @@ class Bench:
         """Flush one inode; gives the tid."""
         return self.engine.flush(ino, self.now, sync=sync)
 
+    def give_up(self, ino: int, drop: int, op: int = RequestOp.SETATTR) -> tuple[RequestRelease, ...]:
+        """What a request on ``ino`` gives up of it."""
+        return self.engine.request_releases(0, op, FilePath(ino), FilePath(), drop, self.now)
+
     def opened(self, ino: int, mode: int) -> None:
         self.engine.opened(ino, mode, self.now)
 
@@ -133,9 +149,70 @@ class Bench:
 
     def sends(self) -> list[Send]:
         """What is to be sent since the last look, with ranks and tids."""
-        sends = self.engine.cache.out[:]
-        self.engine.cache.out.clear()
+        self._sort()
+        sends, self._sends = self._sends, []
         return sends
+
+    def _sort(self) -> None:
+        for action in self.engine.cache.out:
+            match action:
+                case Send():
+                    self._sends.append(action)
+                case Done(token, result):
+                    self.results[token] = result
+                case Failed(token, error):
+                    self.results[token] = error
+                case RunHook(ino, hook):
+                    self.running[ino] = hook
+                case NeedSession(rank):
+                    self.needed.append(rank)
+        self.engine.cache.out.clear()
+
+    # Data
+
+    def get(
+        self,
+        ino: int,
+        need: str,
+        want: str = "-",
+        endoff: int = 0,
+        *,
+        mode: int = FileMode.RDWR,
+        patience: float = NEVER,
+    ) -> int:
+        """Ask for references; gives the token under which `results` tells."""
+        self._token += 1
+        bits = parse_caps(need), parse_caps(want)
+        wait = RefWait(self._token, mode, *bits, endoff, self.now, self.now + patience)
+        assert self.engine.get_refs(ino, wait, self.now)
+        return self._token
+
+    def got(self, token: int) -> str | None:
+        """The bits taken under ``token``; None while it waits. Raises what it failed with."""
+        self._sort()
+        result = self.results.get(token)
+        if isinstance(result, Exception):
+            raise result
+        return None if result is None else cap_string(result.bits)
+
+    def put(self, ino: int, bits: str) -> None:
+        self.engine.put_refs(ino, parse_caps(bits), self.now)
+
+    def wrote(self, ino: int, endoff: int, *, buffered: bool = False) -> None:
+        self.engine.wrote(ino, endoff, endoff, self.now, buffered=buffered)
+
+    def said_used(self, ino: int) -> str:
+        return cap_string(self.inode(ino).used)
+
+    def hook(self, ino: int) -> str | None:
+        """What the data handler is at."""
+        self._sort()
+        return self.running[ino].kind if ino in self.running else None
+
+    def finish(self, ino: int, error: Exception | None = None) -> None:
+        """The data handler has ended that."""
+        self._sort()
+        self.engine.hook_done(ino, self.running.pop(ino), error, self.now)
 
     def sent(self) -> list[Any]:
         """The messages alone."""
@@ -185,6 +262,8 @@ def stat_of(
     flags = CapFlag.AUTH if auth else 0
     number = (ino * 10 if bits else 0) if cap_id is None else cap_id
     issued = IssuedCap(bits, parse_caps(wanted), number, seq, mseq, 1, flags)
+    if mode == DIRECTORY:
+        fields.setdefault("files", 1)
     return msgspec.structs.replace(samples.inode(ino, issued, mode=mode), **fields)
 
 

@@ -77,7 +77,7 @@ def test_handles_are_counted() -> None:
     bench.closed(7, FileMode.RD)
     assert cap_string(bench.inode(7).file_wanted) == "pAsxXsxFxwb"
     bench.closed(7, FileMode.WR)
-    assert bench.inode(7).open_modes is None
+    assert bench.inode(7).use is None
     bench.closed(7, FileMode.WR)
     assert bench.inode(7).used == 0
 

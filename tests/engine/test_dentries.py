@@ -8,7 +8,7 @@ from cephcaps.engine.inode import Inode
 from cephwire.capbits import Cap
 from cephwire.inode import NOSNAP, LeaseStat
 from cephwire.lease import ClientLease, LeaseAction
-from tests.engine.bench import DIRECTORY, Bench, lease, stat_of
+from tests.engine.bench import DIRECTORY, GONE, Bench, lease, stat_of
 
 SHARED = "pAsLsXsFs"
 WRAP = 2**32
@@ -80,7 +80,7 @@ def test_a_name_learnt_under_one_shared_bit_means_nothing_under_the_next() -> No
 def test_a_shared_bit_given_up_with_a_request_ends_what_was_learnt_under_it() -> None:
     bench = entered()
 
-    bench.engine.request_releases(0, 1, Cap.FILE_SHARED, bench.now)
+    bench.give_up(1, Cap.FILE_SHARED)
     bench.push(1, SHARED)
 
     assert found(bench) is None
@@ -97,7 +97,7 @@ def test_a_shared_bit_that_comes_with_the_name_covers_it() -> None:
 
 def test_a_name_is_not_known_while_the_session_is_stale() -> None:
     bench = entered()
-    bench.engine.session_stale(0, 2)
+    bench.engine.sessions.stale(0, 2)
     assert found(bench) is None
 
     bench.push(1, SHARED, rank=0)  # granted again: but others had time to change the directory
@@ -144,7 +144,7 @@ def test_a_missing_name_may_be_leased() -> None:
 def test_a_lease_ends_with_its_session_s_generation() -> None:
     bench = entered("pAsLs", lease(30.0))
 
-    bench.engine.session_stale(0, 2)
+    bench.engine.sessions.stale(0, 2)
     assert found(bench) is None
     bench.engine.session_renewed(0, bench.now + 60, bench.now)
     assert found(bench) is None
@@ -166,9 +166,9 @@ def test_a_lease_ends_with_its_session() -> None:
     bench.hold(7, SHARED, rank=1, auth=False)
     assert found(bench) == 7
 
-    bench.engine.session_lost(0)
+    bench.engine.session_lost(0, GONE, bench.now)
     assert found(bench) is None
-    bench.engine.session_opened(0, bench.engine.cache.rank(0).gen + 1, 1e9)
+    bench.engine.sessions.opened(0, bench.engine.cache.rank(0).gen + 1, 1e9, 0)
 
     assert found(bench) is None
 
@@ -232,13 +232,22 @@ def test_a_name_under_the_shared_bit_outlives_a_lease() -> None:
 # Names that go
 
 
+def test_names_that_come_and_go_do_not_pile_up() -> None:
+    bench = entered()
+    for number in range(10_000):
+        bench.reply(stat_of(100 + number, SHARED), dir=stat_of(1, SHARED, mode=DIRECTORY), dname=str(number))
+        bench.reply(None, dir=stat_of(1, SHARED, mode=DIRECTORY), dname=str(number))
+
+    assert len(bench.inode(1).children or {}) < 2000
+    assert found(bench) == 7
+
+
 def test_a_forgotten_name_must_be_asked_for() -> None:
     bench = entered()
-    directory = bench.inode(1)
 
-    bench.engine.dentries.forget(directory, "name")
-    bench.engine.dentries.forget(directory, "other")
-    bench.engine.dentries.forget(None, "name")
+    bench.engine.dentries.forget(1, "name")
+    bench.engine.dentries.forget(1, "other")
+    bench.engine.dentries.forget(999, "name")
 
     assert found(bench) is None
 

@@ -86,7 +86,7 @@ def test_what_is_changed_here_counts_until_it_is_acknowledged() -> None:
 def test_what_was_held_in_a_generation_that_is_over_does_not_count() -> None:
     bench = Bench()
     inode = bench.hold(7, "pAsxLsx", **OLD)
-    bench.engine.session_stale(0, 2)
+    bench.engine.sessions.stale(0, 2)
 
     bench.hold(7, "pAsLs", seq=2, **NEW)
 
@@ -96,7 +96,7 @@ def test_what_was_held_in_a_generation_that_is_over_does_not_count() -> None:
 def test_a_push_after_staleness_is_believed_too() -> None:
     bench = Bench()
     inode = bench.hold(7, "pAsxLsx", **OLD)
-    bench.engine.session_stale(0, 2)
+    bench.engine.sessions.stale(0, 2)
 
     bench.push(7, "pAsLs", **NEW)
 

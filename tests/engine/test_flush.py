@@ -14,7 +14,7 @@ from cephcaps.events import CapFlushed, CapFlushing
 from cephwire.capbits import Cap, FileMode, cap_string
 from cephwire.caps import CapOp, ClientCapsFlag
 from cephwire.inode import INLINE_NONE, FileLayout
-from tests.engine.bench import ALL, Bench, flush, only_update
+from tests.engine.bench import ALL, GONE, Bench, flush, only_update
 
 NOBODY = 2**32 - 1
 
@@ -133,16 +133,16 @@ def test_what_a_rank_other_than_the_authority_asks_back_brings_no_flush() -> Non
     assert state(bench) == ("Ax", "-")
 
 
-def test_without_an_authority_what_is_dirty_waits() -> None:
+def test_without_an_authority_a_flush_has_its_tid_and_waits_for_whoever_takes_over() -> None:
     bench = dirty(ranks=2)
     bench.push(7, "-", op=CapOp.EXPORT, seq=0)
 
-    assert bench.flush(7) == 0
+    assert bench.flush(7) == 1
     bench.advance(20.0)
     assert bench.sent() == []
-    assert state(bench) == ("Ax", "-")
+    assert state(bench) == ("-", "Ax")
+    assert bench.engine.flushing(7, 1)
     bench.push(7, "pAs", op=CapOp.IMPORT, rank=1, seq=1, mseq=1)
-    bench.advance(5.0)
 
     assert [(send.rank, send.tid, cap_string(send.message.dirty)) for send in bench.sends()] == [(1, 1, "Ax")]
 
@@ -156,7 +156,7 @@ def test_what_waits_for_an_authority_holds_up_nothing_else() -> None:
     bench.advance(5.0)
 
     assert [send.message.ino for send in bench.sends()] == [8]
-    assert list(bench.engine.cache.dirty) == [7]
+    assert list(bench.engine.cache.flushes) == [1, 2]
 
 
 @pytest.mark.parametrize(
@@ -194,8 +194,8 @@ def test_tids_come_from_one_counter_over_all_ranks_and_are_never_reused() -> Non
             bench.change(ino, uid=turn + 5)
             tids.append(bench.flush(ino))
             bench.ack(ino, tids[-1], rank=rank)
-    bench.engine.session_lost(0)
-    bench.engine.session_opened(0, 9, 1e9)
+    bench.engine.session_lost(0, GONE, bench.now)
+    bench.engine.sessions.opened(0, 9, 1e9, 0)
     bench.hold(7, ALL)
     bench.change(7, uid=9)
     tids.append(bench.flush(7))
@@ -413,12 +413,12 @@ def test_a_flush_that_is_not_acknowledged_is_said_to_be_late() -> None:
     bench = dirty()
     bench.flush(7)
     bench.now += 5.0
-    assert bench.engine.late(bench.now) == []
+    assert bench.engine.explanations.late(bench.now) == []
 
     bench.now += 1.0
-    [late] = bench.engine.late(bench.now)
+    [late] = bench.engine.explanations.late(bench.now)
 
-    assert repr(late) == "flush of inode 0x7 at rank 0 for 6.0 s: flush 1 of Ax is not acknowledged"
+    assert str(late) == "flush of inode 0x7 at rank 0 for 6.0 s: flush 1 of Ax is not acknowledged"
 
 
 def visits(monkeypatch: pytest.MonkeyPatch) -> list[int]:

@@ -41,7 +41,8 @@ def test_a_newer_reply_says_what_is_issued(seq: int, then: int) -> None:
 
     bench.hold(7, "pAsLsFs", seq=then)
 
-    assert bench.held(7) == ("pAsLsFs", "pAsxLsFs")
+    assert bench.held(7) == ("pAsLsFs", "pAsLsFs")
+    assert bench.said() == [update("pAsLsFs")]
     assert (bench.cap(7).seq, bench.cap(7).issue_seq) == (then, then)
 
 
@@ -209,7 +210,7 @@ def test_a_revoke_of_other_bits_takes_what_is_dirty_along() -> None:
 def test_a_revoke_that_takes_nothing_we_had_left_is_answered_all_the_same() -> None:
     bench = Bench()
     bench.hold(7, "pAsLsXsFs", seq=1)
-    bench.engine.request_releases(0, 7, Cap.AUTH_SHARED, bench.now)
+    bench.give_up(7, Cap.AUTH_SHARED)
 
     bench.revoke(7, "pLsXsFs", seq=2)
 
@@ -340,12 +341,12 @@ def test_bits_given_again_are_no_longer_asked_back() -> None:
     bench.revoke(7, "AsxLsXsxFsxcrwb")  # no MDS takes the pin, but it is what an open file uses
     assert 7 in bench.engine.cache.revoking
     bench.now += 6.0
-    assert [late.kind for late in bench.engine.late(bench.now)] == ["revoke"]
+    assert [late.kind for late in bench.engine.explanations.late(bench.now)] == ["revoke"]
 
     bench.push(7, ALL)
 
     assert not bench.engine.cache.revoking
-    assert bench.engine.late(bench.now) == []
+    assert bench.engine.explanations.late(bench.now) == []
 
 
 # Caps we do not know

@@ -106,7 +106,7 @@ def test_what_is_pinned_is_not_dropped(why: str) -> None:
 
     assert not bench.engine.release(7, bench.now)
     bench.engine.drop_caches(bench.now)
-    bench.engine.recalled(0, 0, bench.now)
+    bench.engine.sessions.recalled(0, 0, bench.now)
 
     assert bench.sent() == []
     assert bench.held(7) == (ALL, ALL)
@@ -126,7 +126,7 @@ def test_a_recall_lets_go_of_the_coldest_first_and_at_once() -> None:
     bench.opened(102, FileMode.RD)
     bench.sent()
 
-    bench.engine.recalled(0, 6, bench.now)
+    bench.engine.sessions.recalled(0, 6, bench.now)
 
     assert [item.ino for item in bench.released()] == [103, 104, 105, 106]
     assert bench.engine.cache.rank(0).num_caps == 6
@@ -137,7 +137,7 @@ def test_a_recall_of_more_than_can_be_let_go_keeps_what_is_pinned() -> None:
     bench.opened(102, FileMode.RD)
     bench.sent()
 
-    bench.engine.recalled(0, 0, bench.now)
+    bench.engine.sessions.recalled(0, 0, bench.now)
 
     assert list(bench.engine.cache.inodes) == [102]
     assert len(bench.released()) == 4
@@ -146,7 +146,7 @@ def test_a_recall_of_more_than_can_be_let_go_keeps_what_is_pinned() -> None:
 def test_a_recall_of_fewer_than_we_hold_lets_nothing_go() -> None:
     bench = held(5)
 
-    bench.engine.recalled(0, 5, bench.now)
+    bench.engine.sessions.recalled(0, 5, bench.now)
 
     assert bench.sent() == []
 
@@ -169,7 +169,7 @@ def test_before_a_barrier_all_that_is_queued_is_sent() -> None:
     for ino in (100, 101):
         bench.engine.release(ino, bench.now)
 
-    bench.engine.before_barrier(0)
+    bench.engine.releases.flush(0)
 
     assert [item.ino for item in bench.released()] == [100, 101]
     bench.advance(5.0)
@@ -199,3 +199,16 @@ def test_what_a_name_led_to_before_stays_while_it_is_open() -> None:
 
     assert bench.sent() == []
     assert bench.issued(7) == ALL
+
+
+def test_a_recall_hurries_what_is_changed() -> None:
+    """It cannot be let go before it is safe, so it does not wait for company."""
+    bench = Bench()
+    bench.hold(7, ALL)
+    bench.change(7, mode=0o600)
+
+    bench.engine.sessions.recalled(0, 0, bench.now)
+    bench.advance(0.0)
+
+    [flushed] = bench.sent()
+    assert flushed.dirty

@@ -7,7 +7,7 @@ import pytest
 from cephcaps.events import CapGranted, CapStale
 from cephwire.capbits import Cap, FileMode, cap_string
 from cephwire.caps import CapOp
-from tests.engine.bench import ALL, Bench, update
+from tests.engine.bench import ALL, GONE, Bench, update
 
 READ = "pFscr"
 
@@ -30,7 +30,7 @@ def test_stale_caps_do_not_count_and_say_so() -> None:
     bench.hold(7, "pAsLs")
     bench.events()
 
-    bench.engine.session_stale(0, 2)
+    bench.engine.sessions.stale(0, 2)
 
     assert bench.issued(7) == "-"
     assert bench.engine.known(7, Cap.AUTH_SHARED, bench.now) is None
@@ -45,7 +45,7 @@ def test_a_renewed_session_cuts_what_was_not_granted_again() -> None:
     bench = Bench()
     for ino in (7, 8, 9):
         bench.hold(ino, "pAsLsXs")
-    bench.engine.session_stale(0, 2)
+    bench.engine.sessions.stale(0, 2)
     bench.push(7, "pAsLsXs")
     bench.push(8, "pAs")
 
@@ -61,7 +61,7 @@ def test_a_renewed_session_cuts_what_was_not_granted_again() -> None:
 def test_a_stale_cap_is_cut_before_it_is_granted_again(by: str) -> None:
     bench = Bench()
     bench.hold(7, "pAsLsXsFs")
-    bench.engine.session_stale(0, 2)
+    bench.engine.sessions.stale(0, 2)
     bench.events()
 
     if by == "push":
@@ -81,7 +81,7 @@ def test_a_stale_cap_is_cut_before_it_is_granted_again(by: str) -> None:
 def test_an_overtaken_reply_does_not_bring_back_what_ran_out() -> None:
     bench = Bench()
     bench.hold(7, "pAsLsXsFs", seq=9)
-    bench.engine.session_stale(0, 2)
+    bench.engine.sessions.stale(0, 2)
 
     bench.hold(7, "pAs", seq=8)
 
@@ -92,7 +92,7 @@ def test_an_open_file_says_again_what_it_wants_once_the_session_is_renewed() -> 
     bench = Bench()
     bench.hold(7, "pAsLsXsFscr", wanted=READ)
     bench.opened(7, FileMode.RD)
-    bench.engine.session_stale(0, 2)
+    bench.engine.sessions.stale(0, 2)
     assert bench.sent() == []
 
     bench.engine.session_renewed(0, bench.now + 60, bench.now)
@@ -104,7 +104,7 @@ def test_an_open_file_says_again_what_it_wants_with_the_first_grant_after_stalen
     bench = Bench()
     bench.hold(7, "pAsLsXsFscr", wanted=READ)
     bench.opened(7, FileMode.RD)
-    bench.engine.session_stale(0, 2)
+    bench.engine.sessions.stale(0, 2)
 
     bench.push(7, "p")
 
@@ -117,7 +117,7 @@ def test_a_revoke_from_before_staleness_is_over_with_it() -> None:
     bench.opened(7, FileMode.RD)
     bench.revoke(7, "AsLs")  # the pin stays in use
     assert bench.engine.cache.revoking
-    bench.engine.session_stale(0, 2)
+    bench.engine.sessions.stale(0, 2)
 
     bench.engine.session_renewed(0, bench.now + 60, bench.now)
 
@@ -128,7 +128,7 @@ def test_changes_survive_staleness_and_are_flushed() -> None:
     bench = Bench()
     bench.hold(7, ALL)
     bench.change(7, mode=0o600)
-    bench.engine.session_stale(0, 2)
+    bench.engine.sessions.stale(0, 2)
     bench.engine.session_renewed(0, bench.now + 60, bench.now)
 
     bench.advance(5.0)
@@ -159,7 +159,7 @@ def test_a_lost_session_names_what_was_changed_here_and_is_lost() -> None:
     bench.hold(9, ALL, rank=1)
     bench.change(9, mode=0o600)
 
-    lost = bench.engine.session_lost(0)
+    lost = bench.engine.session_lost(0, GONE, bench.now)
 
     assert lost == {7: "inode 0x7: AxFx"}
     assert list(bench.engine.cache.inodes) == [9]
@@ -177,8 +177,8 @@ def test_a_lost_session_s_releases_are_not_sent_to_the_next() -> None:
     bench.hold(7, "pAs")
     bench.engine.release(7, bench.now)
 
-    bench.engine.session_lost(0)
-    bench.engine.session_opened(0, 3, 1e9)
+    bench.engine.session_lost(0, GONE, bench.now)
+    bench.engine.sessions.opened(0, 3, 1e9, 0)
     bench.advance(5.0)
 
     assert bench.sent() == []
@@ -190,7 +190,7 @@ def test_an_open_file_outlives_its_session_and_is_forgotten_when_closed() -> Non
     bench.opened(7, FileMode.RDWR)
     bench.sent()
 
-    bench.engine.session_lost(0)
+    bench.engine.session_lost(0, GONE, bench.now)
 
     assert bench.inode(7).caps == {}
     assert bench.inode(7).auth_rank == -1
@@ -206,7 +206,7 @@ def test_caps_held_from_another_rank_stay() -> None:
     bench.hold(7, "pAsLs", rank=0)
     bench.hold(7, "pAs", rank=1, auth=False)
 
-    assert bench.engine.session_lost(0) == {}
+    assert bench.engine.session_lost(0, GONE, bench.now) == {}
 
     assert bench.issued(7) == "pAs"
     assert bench.inode(7).auth_rank == -1
@@ -218,11 +218,11 @@ def test_a_revoke_ends_with_its_session() -> None:
     bench.opened(7, FileMode.RD)
     bench.revoke(7, "AsLs")
     bench.now += 10.0
-    assert len(bench.engine.late(bench.now)) == 1
+    assert len(bench.engine.explanations.late(bench.now)) == 1
 
-    bench.engine.session_lost(0)
+    bench.engine.session_lost(0, GONE, bench.now)
 
-    assert bench.engine.late(bench.now) == []
+    assert bench.engine.explanations.late(bench.now) == []
 
 
 def test_what_is_late_says_why() -> None:
@@ -232,6 +232,6 @@ def test_what_is_late_says_why() -> None:
     bench.revoke(7, cap_string(Cap.ANY & ~Cap.PIN & ~Cap.FILE_LAZYIO & ~Cap.LINK_EXCL))
     bench.now += 6.0
 
-    [late] = bench.engine.late(bench.now)
+    [late] = bench.engine.explanations.late(bench.now)
 
-    assert repr(late) == "revoke of inode 0x7 at rank 0 for 6.0 s: p is asked back; in use: p"
+    assert str(late) == "revoke of inode 0x7 at rank 0 for 6.0 s: p is asked back; p is in use"

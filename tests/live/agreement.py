@@ -25,20 +25,20 @@ async def mounted(cluster: LiveCluster) -> AsyncIterator[LibcephfsPeer]:
         await asyncio.to_thread(peer.close)
 
 
-def differences(cluster: LiveCluster, client: Client) -> list[str]:
-    """What the MDS of rank 0 and ``client`` say differently of the caps, in words; empty when they agree."""
-    session = cluster.session(client.global_id)
-    ours = client.sessions[0].num_caps
+def differences(cluster: LiveCluster, client: Client, rank: int = 0) -> list[str]:
+    """What the MDS of ``rank`` and ``client`` say differently of the caps, in words; empty when they agree."""
+    session = cluster.session(client.global_id, rank=rank)
+    ours = client.sessions[rank].num_caps
     if session is None:
         return ["the MDS has no session of ours"]
     found = [] if session["num_caps"] == ours else [f"num_caps: the MDS says {session['num_caps']}, we {ours}"]
-    for ino in list(client._engine.cache.inodes):
+    for ino in list(client.engine.cache.inodes):
         caps = client.inode_caps(ino)
-        if caps is None or 0 not in caps.per_mds:
+        if caps is None or rank not in caps.per_mds:
             continue
-        inode = cluster.dump_inode(ino) or {}
+        inode = cluster.dump_inode(ino, rank=rank) or {}
         told = next((cap for cap in inode.get("client_caps", ()) if cap["client_id"] == client.global_id), None)
-        cap = caps.per_mds[0]
+        cap = caps.per_mds[rank]
         said = (told["pending"], told["issued"], told["last_sent"]) if told else None
         held = (str(cap.issued), str(cap.implemented), cap.seq)
         if said != held:
@@ -46,12 +46,12 @@ def differences(cluster: LiveCluster, client: Client) -> list[str]:
     return found
 
 
-async def agrees_at_rest(cluster: LiveCluster, client: Client, *, within: float = 15.0) -> None:
+async def agrees_at_rest(cluster: LiveCluster, client: Client, *, rank: int = 0, within: float = 15.0) -> None:
     """Wait until they agree and nobody waits for anybody; what we want to give back must be given by then."""
     last: list[str] = []
 
     def settled() -> bool:
-        last[:] = differences(cluster, client)
+        last[:] = differences(cluster, client, rank)
         metrics = client.metrics
         if metrics.requests or metrics.flushing or metrics.revoking:
             last.append(f"not at rest: {metrics}")

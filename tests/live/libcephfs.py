@@ -365,8 +365,18 @@ class LibcephfsPeer:
         owner: int = 1,
         wait: bool = False,
     ) -> None:
-        """Lock a byte range (``fcntl.F_RDLCK``, ``F_WRLCK``, ``F_UNLCK``); length 0 reaches to the end."""
+        """Lock a byte range (``fcntl.F_RDLCK``, ``F_WRLCK``, ``F_UNLCK``); length 0 reaches to the end.
+
+        Unlocking all of it lets go of the file, which stays open for locks until then.
+        """
         self.call("setlk", path=_text(path), kind=kind, start=start, length=length, owner=owner, wait=wait)
+
+    def getlk(
+        self, path: Name, kind: int = fcntl.F_WRLCK, *, start: int = 0, length: int = 0, owner: int = 1
+    ) -> tuple[int, int, int, int] | None:
+        """The lock that stands in the way of such a one: kind, start, length and pid; None if nothing does."""
+        found = self.call("getlk", path=_text(path), kind=kind, start=start, length=length, owner=owner)
+        return None if found[0] == fcntl.F_UNLCK else tuple(found)
 
     def lazyio(self, fd: int, *, enable: bool = True) -> None:
         self.call("lazyio", fd=fd, enable=enable)

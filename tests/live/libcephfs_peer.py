@@ -72,6 +72,9 @@ class Dirent(ctypes.Structure):
     ]
 
 
+FLOCK = "hhxxxxqqixxxx"
+"""``struct flock`` on 64-bit Linux: l_type, l_whence, l_start, l_len, l_pid."""
+
 Mount = c_void_p
 SIGNATURES = {  # libcephfs.h; each takes the mount first and returns int, save where `prepare` says otherwise
     "conf_read_file": (c_char_p,),
@@ -128,6 +131,7 @@ SIGNATURES = {  # libcephfs.h; each takes the mount first and returns int, save 
     "ll_close": (c_void_p,),
     "ll_put": (c_void_p,),
     "ll_setlk": (c_void_p, c_char_p, c_uint64, c_int),
+    "ll_getlk": (c_void_p, c_char_p, c_uint64),
 }
 
 
@@ -360,19 +364,30 @@ class Peer:
         self._call("flock", fd, operation, owner)
 
     def setlk(self, path, kind, start, length, owner, wait):
-        """A byte-range lock; the file stays open for it until F_UNLCK."""
+        """A byte-range lock; the file stays open for it until all of it is unlocked."""
+        inode, handle = self._lock_handle(path)
+        flock = struct.pack(FLOCK, kind, os.SEEK_SET, start, length, os.getpid())
+        self._call("ll_setlk", handle, flock, owner, wait)
+        if kind == fcntl.F_UNLCK and not start and not length:
+            del self._locks[path]
+            self._call("ll_close", handle)
+            self._call("ll_put", inode)
+
+    def getlk(self, path, kind, start, length, owner):
+        """The lock in the way: its kind (F_UNLCK for none), start, length and pid."""
+        _, handle = self._lock_handle(path)
+        flock = ctypes.create_string_buffer(struct.pack(FLOCK, kind, os.SEEK_SET, start, length, os.getpid()))
+        self._call("ll_getlk", handle, flock, owner)
+        kind, _, start, length, pid = struct.unpack(FLOCK, flock.raw[: struct.calcsize(FLOCK)])
+        return kind, start, length, pid
+
+    def _lock_handle(self, path):
         if path not in self._locks:
             inode, handle, stat, perms = c_void_p(), c_void_p(), Statx(), self._call("mount_perms")
             self._call("ll_walk", raw(path), byref(inode), byref(stat), 0, 0, perms)
             self._call("ll_open", inode, os.O_RDWR, byref(handle), perms)
             self._locks[path] = inode, handle
-        inode, handle = self._locks[path]
-        # struct flock on 64-bit Linux: l_type, l_whence, l_start, l_len, l_pid
-        self._call("ll_setlk", handle, struct.pack("hhxxxxqqixxxx", kind, os.SEEK_SET, start, length, 0), owner, wait)
-        if kind == fcntl.F_UNLCK:
-            del self._locks[path]
-            self._call("ll_close", handle)
-            self._call("ll_put", inode)
+        return self._locks[path]
 
     def lazyio(self, fd, enable):
         self._call("lazyio", fd, enable)

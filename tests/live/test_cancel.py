@@ -222,7 +222,7 @@ class Trials:
         await self.client.sync()  # first, for it has the MDS write its journal now, which others wait for
         assert (await self.client.stat(top)).is_dir  # it goes on working
         await until(lambda: not core.requests.by_tid, "every request is answered for good", within=10)
-        assert [inode.ino for inode in core.engine.cache.inodes.values() if inode.open_modes or inode.used] == []
+        assert [inode.ino for inode in core.engine.cache.inodes.values() if inode.used] == []
         assert self.client.metrics.late == ()
 
 

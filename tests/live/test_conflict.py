@@ -20,7 +20,8 @@ from .holding import agree
 from .libcephfs import LibcephfsPeer, PeerStat
 
 ROUNDS = 1000
-MEDIAN_LIMIT, SLOWEST_LIMIT = 0.010, 1.0
+ALONE = "PYTEST_XDIST_WORKER" not in os.environ
+MEDIAN_LIMIT, SLOWEST_LIMIT = (0.010, 1.0) if ALONE else (0.100, 5.0)
 """Seconds. Two libcephfs clients: 1.5 ms and 90 ms, without the pipe to the peer, which is in our figures."""
 LONG_AGO = 10**18
 BUFFERED = "AxFx"

@@ -49,12 +49,12 @@ def granted(monkeypatch: pytest.MonkeyPatch) -> dict[int, InodeStat]:
     told: dict[int, InodeStat] = {}
     reply_came = Engine.reply
 
-    def note(engine: Engine, rank: int, reply: ClientReply, since: float, now: float) -> Any:
+    def note(engine: Engine, rank: int, reply: ClientReply, since: float, now: float, **more: Any) -> Any:
         entries = reply.extra.entries if isinstance(reply.extra, ReaddirReply) else ()
         for inode in (reply.trace.target, reply.trace.dir, *(entry.inode for entry in entries)):
             if inode is not None and inode.cap.cap_id:
                 told[inode.ino] = inode
-        return reply_came(engine, rank, reply, since, now)
+        return reply_came(engine, rank, reply, since, now, **more)
 
     monkeypatch.setattr(Engine, "reply", note)
     return told

@@ -147,15 +147,15 @@ async def test_a_request_that_is_not_answered_ends_in_time_and_says_what_was_awa
         try:
             started = time.monotonic()
             with pytest.raises(
-                cephcaps.RequestTimeout, match=r"lookup of /nothing .* the answer of mds\.0 \(a\)"
+                cephcaps.RequestTimeout, match=r"mkdir of /frozen .* the answer of mds\.0 \(a\)"
             ) as caught:
-                await client.stat("/nothing", timeout=0.5)
+                await client.mkdir("/frozen", timeout=0.5)
             assert time.monotonic() - started < 2
             assert caught.value.rank == 0
             assert caught.value.tid
             with pytest.raises(TimeoutError):
                 async with asyncio.timeout(0.2):
-                    await client.listdir("/")
+                    await client.mkdir("/frozen-too")
         finally:
             cluster.thaw_daemon("mds.a")
         assert (await client.stat("/")).ino == 1

@@ -324,8 +324,8 @@ def test_to_cancel_what_is_over_does_nothing() -> None:
     token = world.getattr(ino=1)
     assert token in world.results
 
-    world.core.cancel(token)
-    world.core.cancel(NOTHING)
+    world.core.cancel(token, world.now)
+    world.core.cancel(NOTHING, world.now)
 
     assert world.session.state == "open"
 

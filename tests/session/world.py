@@ -13,8 +13,8 @@ from cephcaps.actions import Action, Connect, Disconnect, Done, Failed, Happened
 from cephcaps.auth.cephx import Tickets
 from cephcaps.core import Core, Mount, Request
 from cephcaps.errors import AuthError, ConnectionFailed, MalformedMessage, ProtocolViolation
-from cephcaps.mds.client import Credentials
 from cephcaps.mds.requests import Operation
+from cephcaps.mds.routing import Credentials
 from cephcaps.mds.session import Session
 from cephcaps.messenger.connection import Connection, Instance
 from cephcaps.monitor.client import MonTimers
@@ -286,7 +286,7 @@ class World:
         return self._tokens
 
     def cancel(self, token: int) -> None:
-        self.core.cancel(token)
+        self.core.cancel(token, self.now)
         self.pending.discard(token)
 
     def mount(self) -> Any:

@@ -449,7 +449,7 @@ async def test_what_is_said_is_in_the_file_soon_and_whole_when_the_client_is_clo
     world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(shell, "RECORDING_DELAY", 0.05)
-    supervisor = Supervisor(world.core, Recorder(tmp_path / "x"))
+    supervisor = Supervisor(world.core, recorder=Recorder(tmp_path / "x"))
     await supervisor.start("test")
     await supervisor.call(Mount(), 10.0)
     await asyncio.sleep(0.1)
@@ -470,7 +470,7 @@ async def test_a_full_disk_ends_the_recording_with_an_event_and_nothing_else(
     world: World, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(shell, "RECORDING_DELAY", 0.01)
-    supervisor = Supervisor(world.core, Recorder("/dev/full"))
+    supervisor = Supervisor(world.core, recorder=Recorder("/dev/full"))
     await supervisor.start("test")
     events = EventQueue((RecordingEnded,), None, 10)
     supervisor.listen(events)
@@ -490,7 +490,7 @@ async def test_a_full_disk_ends_the_recording_with_an_event_and_nothing_else(
 
 
 async def test_a_disk_that_is_full_only_at_the_end_is_told_too(world: World) -> None:
-    supervisor = Supervisor(world.core, Recorder("/dev/full"))
+    supervisor = Supervisor(world.core, recorder=Recorder("/dev/full"))
     await supervisor.start("test")
     events = EventQueue(None, None, 10)
     await supervisor.call(Mount(), 10.0)

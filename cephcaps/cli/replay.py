@@ -1,0 +1,175 @@
+"""``cephcaps replay``: a captured client held against our own engine. Loads nothing of the network."""
+
+from __future__ import annotations
+
+import errno
+import signal
+from collections import Counter
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any, BinaryIO
+
+import click
+
+from cephcaps.cli.decode import STEP, Unreadable, numbers, opened
+from cephcaps.cli.failures import complain, exit_code
+from cephcaps.cli.options import CephCommand, Settings, global_options
+from cephcaps.cli.output import emit, emit_json, escaped, name_facts
+from cephcaps.cli.progress import Progress
+
+if TYPE_CHECKING:
+    from cephcaps.auth.crypto import CryptoKey
+    from cephcaps.trace.items import Flow, Item
+    from cephcaps.trace.replay import Difference
+
+__all__ = ["replay"]
+
+DIFFERS = 1
+"""Exit code where a difference is not explained."""
+TOLD = 10_000
+"""Differences that are listed; further ones are only counted."""
+
+
+@click.command(cls=CephCommand)
+@click.argument("file", metavar="FILE")
+@click.option("--client", "clients", metavar="ID", multiple=True, callback=numbers("client."), help="Only this client.")
+@click.option("--ino", "inos", metavar="INO", multiple=True, callback=numbers(), help="Only what is about this inode.")
+@click.option("--summary", is_flag=True, help="Show counts only.")
+@global_options()
+@click.pass_obj
+def replay(settings: Settings, file: str, clients: tuple[int, ...], inos: tuple[int, ...], summary: bool) -> int:
+    """Compare what captured clients told MDSs about caps with what this client's engine would have told them.
+
+    FILE is a pcap or pcapng of any client, as for decode; - is stdin. Secure connections are read with -k KEYRING and a
+    capture that has the client's login at a monitor.
+
+    \b
+      cephcaps replay mds.pcapng
+      cephcaps replay --client 4123 --ino 0x10000000003 -f json mds.pcapng
+
+    The engine is given what the MDSs sent, in the order in which the client dealt with it. What the client did by
+    itself (opened, closed, changed, used, dropped) is inferred from what it says. Then both must tell the same of each
+    inode, in the same order: op, caps, dirty bits, seq, issue_seq, mseq and flushes; time does not count. Differences
+    are listed by inode; those that a named rule explains are nobody's fault. docs/replay.md says more.
+
+    The exit code is 1 if a difference is not explained, 0 if there is none such, and 61 (ENODATA) if the capture has
+    nothing that could be compared.
+    """
+    from cephcaps.cli.trace_keys import trace_keys
+
+    return Replaying(settings, clients, inos, trace_keys(settings.given), only_counts=summary).run(file)
+
+
+class Replaying:
+    """One run of the command."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        clients: tuple[int, ...],
+        inos: tuple[int, ...],
+        keys: dict[str, CryptoKey] | None,
+        *,
+        only_counts: bool,
+    ) -> None:
+        from cephcaps.trace.known import Known
+        from cephcaps.trace.replay import Replay
+
+        self._settings = settings
+        self._keys = keys
+        self._only_counts = only_counts
+        self._progress = Progress()
+        self._replay = Replay(self._found, clients, inos)
+        self._known = Known()
+        self._flows: dict[int | str, Flow] = {}
+        self._differences: list[Difference] = []
+        self._problems: Counter[str] = Counter()
+        self._start = 0
+
+    def run(self, name: str) -> int:
+        """Replay the file ``name``; the exit code."""
+        try:
+            with opened(name, lambda: None) as file, self._progress.over(name, file):
+                self._items(_items(name, file, self._keys))
+        except Unreadable as error:
+            complain(error)
+            return exit_code(error)
+        except KeyboardInterrupt:
+            return 128 + signal.SIGINT
+        self._replay.end()
+        self._show()
+        for line in self._last_words():
+            click.echo(f"cephcaps: {escaped(line)}", err=True)
+        tallies = self._replay.tallies.values()
+        if self._replay.failures or any(one.unexplained for one in tallies):
+            return DIFFERS
+        return 0 if any(one.compared for one in tallies) else errno.ENODATA
+
+    def _found(self, found: Difference) -> None:
+        if len(self._differences) < TOLD:
+            self._differences.append(found)
+
+    def _items(self, items: Iterator[Item]) -> None:
+        from cephcaps.trace.items import Traced
+
+        for count, item in enumerate(items):
+            if not count % STEP:
+                self._progress.step()
+            self._replay.take(item)
+            if isinstance(item, Traced):
+                self._start = self._start or item.ns
+                self._known.take(item)
+                flow = item.flow
+                if flow.client_id is not None and len(self._flows) < TOLD:
+                    self._flows.setdefault(flow.client_id, flow)
+            else:
+                self._problems[item.kind] += 1
+
+    def _path(self, found: Difference) -> str:
+        flow = self._flows.get(found.client)
+        return self._known.path(flow, found.ino) if flow is not None else ""
+
+    def _show(self) -> None:
+        from cephcaps.trace.replay import tell
+
+        tallies = self._replay.tallies
+        told = [] if self._only_counts else self._differences
+        if self._settings.format == "plain":
+            lines = [*tell.difference_lines(told, self._path, self._start), *tell.tally_lines(tallies)]
+            emit("".join(f"{escaped(line)}\n" for line in lines))
+            return
+        facts: dict[str, Any] = {
+            "clients": [tell.tally_facts(client, one) for client, one in tallies.items()],
+            "rules": tell.rule_facts(),
+            "failures": dict(self._replay.failures),
+            "problems": dict(self._problems),
+        }
+        if not self._only_counts:
+            facts["differences"] = [
+                tell.difference_facts(one, "") | name_facts("path", self._path(one)) for one in told
+            ]
+        emit_json(facts, pretty=self._settings.pretty)
+
+    def _last_words(self) -> Iterator[str]:
+        differences = sum(one.compared - one.alike for one in self._replay.tallies.values())
+        if not self._only_counts and differences > len(self._differences):
+            yield f"{differences - len(self._differences)} more differences are not listed"
+        for failure, count in self._replay.failures.items():
+            yield f"our engine could not take in {count} messages: {failure}"
+        if self._replay.strangers:
+            yield f"{self._replay.strangers} messages of further clients were passed over"
+        if self._problems:
+            said = ", ".join(f"{count} {kind}" for kind, count in self._problems.items())
+            yield f"the capture has problems: {said}; what clients held then is not known and not judged"
+
+
+def _items(name: str, file: BinaryIO, keys: dict[str, CryptoKey] | None) -> Iterator[Item]:
+    """What a capture holds; Unreadable where it is none, or its file fails."""
+    from cephcaps.trace.capture import NotACapture
+    from cephcaps.trace.read import read_trace
+
+    try:
+        yield from read_trace(file, keys)
+    except NotACapture as error:
+        raise Unreadable(f"{escaped(name)}: {error}", errno.EINVAL) from None
+    except OSError as error:
+        raise Unreadable(f"{escaped(name)}: {error.strerror}", error.errno or errno.EIO) from None

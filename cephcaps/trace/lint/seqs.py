@@ -1,0 +1,91 @@
+"""Sequence numbers are those the MDS has given, the newest the client has read."""
+
+from __future__ import annotations
+
+from typing import ClassVar, Final
+
+from cephcaps.trace.lint.finding import Rule
+from cephcaps.trace.lint.rules import Rules
+from cephcaps.trace.lint.state import Cap, CapState, Claim, Session, after
+
+__all__ = ["Seqs"]
+
+BACK: Final = Rule(
+    "seq-back",
+    "a message about a cap never carries an older seq than one before it",
+    "kernel: fs/ceph/caps.c, __prep_cap; ceph: src/mds/Capability.cc, confirm_receipt",
+)
+AHEAD: Final = Rule(
+    "seq-ahead",
+    "a message about a cap carries a seq the MDS has sent",
+    "ceph: src/mds/Capability.cc, confirm_receipt: only the seq sent last completes a revoke",
+)
+ISSUE: Final = Rule(
+    "issue-seq-wrong",
+    "issue_seq is the seq of a reply or IMPORT that carried the cap, not of a GRANT or REVOKE, and never goes back",
+    "kernel: fs/ceph/caps.c, ceph_add_cap; ceph: src/mds/Locker.cc, _do_cap_release and adjust_cap_wanted. Races: "
+    "ceph PRs 47752, 51500 and 56828",
+)
+MSEQ: Final = Rule(
+    "mseq-back",
+    "mseq is the newest that a cap was told with, and never goes back",
+    "ceph: src/mds/Locker.cc, handle_client_caps: a message with an older mseq is dropped unseen",
+)
+
+
+class Seqs(Rules):
+    rules: ClassVar[tuple[Rule, ...]] = (BACK, AHEAD, ISSUE, MSEQ)
+
+    def claimed(self, session: Session, cap: Cap | None, claim: Claim) -> None:
+        if cap is None or claim.seq is None:
+            return
+        seq = claim.seq
+        if cap.said_seq is not None and after(cap.said_seq, seq):
+            self.found(
+                BACK, session, f"seq {seq} in {claim.op}, after {cap.said_seq}", cap=cap, ns=claim.ns, seq=seq,
+                bits=claim.caps, said=claim,
+            )  # fmt: skip
+        if cap.seq is not None and after(seq, cap.seq):
+            self.found(
+                AHEAD, session, f"seq {seq} in {claim.op}; the MDS has sent {cap.seq}", cap=cap, ns=claim.ns, seq=seq,
+                bits=claim.caps, said=claim,
+            )  # fmt: skip
+        self._issued(session, cap, claim)
+        self._migrated(session, cap, claim)
+
+    def released(self, session: Session, cap: Cap | None, claim: Claim) -> None:
+        if cap is None:
+            return
+        # What comes for a cap that is gone is answered with the seq it brings: there is no other.
+        if cap.state == CapState.HELD:
+            self._issued(session, cap, claim)
+        self._migrated(session, cap, claim)
+
+    def _issued(self, session: Session, cap: Cap, claim: Claim) -> None:
+        issue = claim.issue_seq
+        known = cap.whole and bool(cap.issues) and len(cap.issues) < (cap.issues.maxlen or 0)
+        queued = claim.seq is None  # and the cap issued anew meanwhile
+        if not queued and cap.said_issue is not None and after(cap.said_issue, issue):
+            what = f"issue_seq {issue} in {claim.op}, after {cap.said_issue}"
+        elif known and issue not in cap.issues:
+            what = f"issue_seq {issue} in {claim.op}; the MDS has issued the cap with {_listed(cap)}"
+        elif cap.seq is not None and after(issue, cap.seq):
+            what = f"issue_seq {issue} in {claim.op}; the MDS has sent no seq above {cap.seq}"
+        else:
+            return
+        self.found(ISSUE, session, what, cap=cap, ns=claim.ns, seq=claim.seq, bits=claim.caps, said=claim)
+
+    def _migrated(self, session: Session, cap: Cap, claim: Claim) -> None:
+        mseq = claim.mseq
+        if claim.seq is not None and cap.said_mseq is not None and after(cap.said_mseq, mseq):
+            what = f"mseq {mseq} in {claim.op}, after {cap.said_mseq}"
+        elif cap.mseq is not None and after(mseq, cap.mseq):
+            what = f"mseq {mseq} in {claim.op}; the MDS has sent {cap.mseq}"
+        else:
+            return
+        self.found(MSEQ, session, what, cap=cap, ns=claim.ns, seq=claim.seq, bits=claim.caps, said=claim)
+
+
+def _listed(cap: Cap) -> str:
+    issues = list(cap.issues)
+    return ", ".join(map(str, issues[-4:])) + (" last" if len(issues) > 4 else "")

@@ -1,0 +1,347 @@
+"""One captured client's engine, driven by what passed."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Callable
+from functools import partial
+from typing import Final
+
+from cephcaps.engine.dentries import is_complete
+from cephcaps.engine.inode import Inode, InodeCap
+from cephcaps.engine.realms import decode_trace
+from cephcaps.errors import SessionLost
+from cephcaps.trace.known import Recent
+from cephcaps.trace.replay.driven import Driven
+from cephcaps.trace.replay.expected import Expected
+from cephcaps.trace.replay.foresight import TELLS, Foresight
+from cephcaps.trace.replay.infer import USABLE, changed, prepare
+from cephcaps.trace.replay.result import Difference, Tally
+from cephcaps.trace.replay.rules import Context
+from cephcaps.trace.replay.said import Said, of_cap
+from cephcaps.trace.replay.steps import Client, Step, Window
+from cephcaps.trace.replay.told import Told, told_in
+from cephwire.capbits import FileMode
+from cephwire.caps import CapOp, ClientCaps
+from cephwire.lease import ClientLease
+from cephwire.reconnect import ClientReconnect
+from cephwire.reply import ClientReply
+from cephwire.request import ClientRequest
+from cephwire.requestargs import OpenArgs, OpenFlag
+from cephwire.session import ClientSession, SessionOp
+from cephwire.snap import ClientSnap
+
+__all__ = ["CapturedClient"]
+
+NEVER: Final = float("inf")
+NS: Final = 1_000_000_000
+FIRST_SEQ: Final = 1
+"""Of a cap that a client did not hold before (ceph: src/mds/Capability.h, ``last_sent``)."""
+INODES: Final = 1_000_000
+"""Inodes whose caps are kept account of; with more, all is forgotten."""
+REQUESTS: Final = 100_000
+"""Requests whose arguments are kept at most."""
+OUR_FEATURES: Final = 2**64 - 1
+
+
+class CapturedClient:
+    """Rebuilds what it held, and holds what it said against what ours would have.
+
+    Attributes:
+        tally: counts so far.
+    """
+
+    def __init__(
+        self, client: Client, window: Window, found: Callable[[Difference], None], inos: frozenset[int]
+    ) -> None:
+        self.client = client
+        self.tally = Tally()
+        self.engine = Driven()
+        self.expected = Expected(client, self.tally, found, inos)
+        self.foresight = Foresight(client, window, self.engine, self.expected)
+        self._window = window
+        self._sound: set[int] = set()
+        """Ranks with whose session everything since its beginning was seen."""
+        self._reconnecting: set[int] = set()
+        self._features: dict[int, int] = {}
+        self._wished: Recent[tuple[int, int, int], int] = Recent()
+        """What it last said to want of each cap."""
+        self._requests: OrderedDict[int, ClientRequest] = OrderedDict()
+        self._ns = 0
+
+    @property
+    def now(self) -> float:
+        return self._ns / NS
+
+    # What the MDS sent
+
+    def received(self, step: Step) -> None:
+        message, rank = step.item.message, step.rank
+        self._ns = step.item.ns
+        if rank not in self._sound:
+            self.engine.cache.rank(rank).ttl = NEVER
+        match message:
+            case ClientSession():
+                self._session(rank, message)
+            case ClientReply():
+                self._reply(step, message)
+            case ClientCaps():
+                self._caps(step, message)
+            case ClientSnap():
+                self._snapshots(message.trace, rank)
+                self.engine.receive(rank, message, 0, self.now)
+            case ClientLease():
+                self.engine.receive(rank, message, 0, self.now)
+        self._drain()
+        if len(self.engine.cache.inodes) > INODES:
+            for other in list(self._sound):
+                self.lost_track(other)
+
+    def _session(self, rank: int, message: ClientSession) -> None:
+        engine = self.engine
+        gen = engine.cache.rank(rank).gen
+        match message.op:
+            case SessionOp.OPEN:
+                self._features.setdefault(rank, OUR_FEATURES)
+                features = message.features & self._features[rank]
+                if rank in self._reconnecting:
+                    engine.cache.rank(rank).features = features
+                elif rank not in self._sound:
+                    self._lose(rank)
+                    engine.sessions.opened(rank, gen + 1, NEVER, features)
+                    self._sound.add(rank)
+            case SessionOp.STALE:
+                engine.sessions.stale(rank, gen + 1)
+            case SessionOp.RENEWCAPS:
+                engine.session_renewed(rank, NEVER, self.now)
+            case SessionOp.CLOSE | SessionOp.REJECT:
+                self.expected.end(rank)
+                self._lose(rank)
+                self._sound.discard(rank)
+            case SessionOp.FORCE_RO:
+                engine.session_read_only(rank, self.now)
+
+    def _lose(self, rank: int) -> None:
+        self.engine.session_lost(rank, SessionLost("", reason="closed"), self.now)
+        self.engine.cache.out.clear()
+        self.expected.forget(rank)
+        self._reconnecting.discard(rank)
+
+    def lost_track(self, rank: int) -> None:
+        """Some of what passed is missing: what the client holds from ``rank`` is not known any more."""
+        self._lose(rank)
+        self._sound.discard(rank)
+
+    def _reply(self, step: Step, message: ClientReply) -> None:
+        rank = step.rank
+        for told in told_in(message):
+            self._before(step, told)
+        self._snapshots(message.snap, rank)
+        unknown = [told for told in told_in(message) if not self._followed(rank, told)]
+        target, _ = self.engine.reply(rank, message, self.now, self.now)
+        for told in unknown:
+            self._drop(rank, told.ino)
+        request = self._requests.pop(step.item.header.tid, None)
+        if request is not None and target is not None and message.result >= 0 and isinstance(request.args, OpenArgs):
+            self.engine.open(target, _file_mode(request.args.flags))
+        if request is not None and not message.safe and not isinstance(request.args, OpenArgs):
+            self._requests[step.item.header.tid] = request
+
+    def _followed(self, rank: int, told: Told) -> bool:
+        """Whether all that became of the cap was seen: it is held already, or begins here."""
+        return rank in self._sound or told.seq == FIRST_SEQ or self._cap(rank, told.ino) is not None
+
+    def _begins_here(self, rank: int, message: ClientCaps) -> bool:
+        """Whether a message about a cap that our engine does not hold is one about a cap that the client has not."""
+        if message.op != CapOp.IMPORT:
+            return rank in self._sound
+        peer = message.peer
+        return message.ino in self.engine.cache.inodes or (peer is not None and peer.mds in self._sound)
+
+    def _drop(self, rank: int, ino: int) -> None:
+        """Know no more of a cap than nothing."""
+        inode = self.engine.cache.inodes.get(ino)
+        cap = inode.caps.get(rank) if inode is not None else None
+        if inode is not None and cap is not None:
+            self.engine.cache.remove_cap(inode, cap)
+
+    def _caps(self, step: Step, message: ClientCaps) -> None:
+        rank, tid = step.rank, step.item.header.tid
+        self._serves(rank)
+        for told in told_in(message):
+            self._before(step, told)
+        if self._cap(rank, message.ino) is None and not self._begins_here(rank, message):
+            return
+        if message.op == CapOp.IMPORT:
+            self._snapshots(message.snap_trace, rank)
+        if message.op in (CapOp.FLUSH_ACK, CapOp.FLUSHSNAP_ACK):
+            ours = self.expected.ours(tid)
+            self.expected.finished(tid)
+            tid = ours
+        self.engine.receive(rank, message, tid, self.now)
+
+    def _before(self, step: Step, told: Told) -> None:
+        """Bring about what the client did by itself before it took ``told`` in."""
+        engine, rank = self.engine, step.rank
+        inode = engine.cache.inodes.get(told.ino)
+        cap = inode.caps.get(rank) if inode is not None else None
+        if inode is None or cap is None or cap.cap_id != told.cap_id:
+            return
+        inode.hold_max = NEVER  # what may wait does, until the client says that its time is up
+        dropped = self.foresight.dropped(rank, told, cap)
+        if dropped is not None:
+            self._window.spoken(dropped)
+            self._said(dropped.said, dropped.step.item.ns)
+            return
+        if told.max_size is not None and rank == inode.auth_rank:
+            inode.max_size = told.max_size
+        answer = self.foresight.answer(rank, told, cap)
+        if answer is None:
+            if is_complete(inode):
+                engine.cache.not_whole(inode)
+            return
+        said = answer.said
+        if said.dirty and not said.caps & cap.issued & ~told.caps & USABLE and not self.expected.ours(said.tid):
+            changed(engine, inode, said, self.now)
+        prepare(engine, inode, cap, said._replace(wanted=self.foresight.wanted(inode, answer)), told.caps, self.now)
+
+    def _snapshots(self, trace: bytes, rank: int) -> None:
+        """Before a snapshot is heard of: what the client's FLUSHSNAPs will bring had been changed."""
+        ahead = self._window.snaps(self.client)
+        if not ahead or not trace:
+            return
+        realms = decode_trace(trace, self.engine.cache.rank(rank).features).realms
+        newest = max((realm.seq for realm in realms), default=0)
+        for said in ahead:
+            inode = self.engine.cache.inodes.get(said.ino)
+            if inode is None or said.op != "flushsnap" or self.expected.ours(said.tid) or said.follows >= newest:
+                continue
+            context = inode.use.head if inode.use is not None and inode.use.head is not None else None
+            known = context if context is not None else self.engine.cache.context(inode.realm)
+            if known.seq == said.follows:
+                changed(self.engine, inode, said, self.now)
+
+    # What the client sent
+
+    def sent(self, step: Step) -> None:
+        message, rank = step.item.message, step.rank
+        self._ns = max(self._ns, step.item.ns)
+        self.expected.heard(rank, step.item.ns)
+        match message:
+            case ClientSession():
+                self._asked(rank, message)
+            case ClientReconnect():
+                self._reconnect(rank, step)
+                return
+            case ClientRequest() if step.item.header.tid not in self._requests:
+                self._requests[step.item.header.tid] = message
+                if len(self._requests) > REQUESTS:
+                    self._requests.popitem(last=False)
+        for said in step.said:
+            self._said(said, step.item.ns)
+
+    def _asked(self, rank: int, message: ClientSession) -> None:
+        if message.op == SessionOp.REQUEST_OPEN:
+            self._features[rank] = message.features
+            self._lose(rank)
+            self._sound.discard(rank)
+
+    def _said(self, said: Said, ns: int) -> None:
+        inode = self.engine.cache.inodes.get(said.ino)
+        cap = inode.caps.get(said.rank) if inode is not None else None
+        context = Context(leaving=partial(self._window.leaves, self.client, said.rank))
+        if cap is not None:
+            context = context._replace(had=of_cap("update", said.rank, said.ino, cap), revoking=cap.revoking)
+        before = self._wished.get((said.rank, said.ino, said.cap_id))
+        context = context._replace(wished_anew=before != said.wanted)
+        if said.op in TELLS:
+            self._wished[said.rank, said.ino, said.cap_id] = said.wanted
+        ours: Said | None = None
+        if not self.expected.waits(said):
+            if inode is None or cap is None:
+                self._of_nothing(said, ns, context)
+                return
+            ours = self._act(inode, cap, said)
+            self._drain()
+        expected = self.expected.meet(said, ns, context, ours)
+        if inode is None or cap is None or inode.caps.get(said.rank) is not cap:
+            return
+        if said.op == "caprelease":
+            self.engine.cache.remove_cap(inode, cap)
+        elif said.op in (*TELLS, "request") and (
+            expected is None or (expected.caps, expected.wanted) != (said.caps, said.wanted)
+        ):
+            self.engine.yield_to(inode, cap, said)
+
+    def _of_nothing(self, said: Said, ns: int, context: Context) -> None:
+        """The client speaks of a cap that our engine does not hold."""
+        if said.rank in self._sound:
+            self.expected.meet(said, ns, context)
+        else:
+            self.tally.unjudged += 1
+
+    def _act(self, inode: Inode, cap: InodeCap, said: Said) -> Said | None:
+        """Have our engine do what the client did by itself; gives what ours says, where no message of its own does."""
+        engine, now = self.engine, self.now
+        match said.op:
+            case "update" | "flush" if not self.expected.ours(said.tid):
+                self._serves(said.rank)
+                if said.dirty:
+                    changed(engine, inode, said, now)
+                prepare(engine, inode, cap, said, cap.issued, now)
+                if said.op == "flush":
+                    engine.flush(inode.ino, now, sync=False)
+                    return None
+                nodelay = inode.hold_min == 0.0
+                if cap.rank not in engine.checks.check(inode, now, nodelay=nodelay) and said.dirty:
+                    engine.update(inode, cap, now, nodelay=nodelay)
+            case "caprelease":
+                if inode.use is not None:
+                    inode.use.modes.clear()
+                    inode.use.rd = inode.use.wr = inode.use.cache = inode.use.buffer = 0
+                engine.give_back(inode, cap, now)
+            case "request":
+                prepare(engine, inode, cap, said, cap.issued, now)
+                return engine.embed(inode, cap, cap.issued & ~said.caps)
+        return None
+
+    def _reconnect(self, rank: int, step: Step) -> None:
+        engine = self.engine
+        named = {said.ino: said for said in step.said}
+        for inode, cap in list(engine.cache.caps_of(rank)):
+            said = named.get(inode.ino)
+            if said is None:
+                engine.cache.remove_cap(inode, cap)
+            else:
+                prepare(engine, inode, cap, said, cap.issued, self.now)
+        state = engine.cache.rank(rank)
+        engine.reconnects.compose(rank, state.gen + 1, NEVER)
+        self._reconnecting.add(rank)
+        self._drain()
+        for said in step.said:
+            if self.expected.waits(said) or rank in self._sound:
+                self.expected.meet(said, step.item.ns, Context())
+            else:
+                self.tally.unjudged += 1
+
+    def _serves(self, rank: int) -> None:
+        if rank in self._reconnecting:
+            self._reconnecting.discard(rank)
+            self.engine.rank_serves(rank, self.now)
+            self._drain()
+
+    # Both
+
+    def _cap(self, rank: int, ino: int) -> InodeCap | None:
+        inode = self.engine.cache.inodes.get(ino)
+        return inode.caps.get(rank) if inode is not None else None
+
+    def _drain(self) -> None:
+        self.expected.add(self.engine.take_out(), self._ns)
+
+
+def _file_mode(flags: int) -> int:
+    """What a file opened with these flags is open for (ceph: src/common/ceph_fs.cc, ``ceph_flags_to_mode``)."""
+    if flags & OpenFlag.DIRECTORY:
+        return FileMode.PIN
+    return (FileMode.RD, FileMode.WR, FileMode.RDWR, FileMode.RDWR)[flags & 3]

@@ -1,0 +1,68 @@
+"""The engine with its own choices taken out: whether and when to give something back says the trace."""
+
+from __future__ import annotations
+
+from cephcaps.engine.cache import Send
+from cephcaps.engine.engine import Engine
+from cephcaps.engine.inode import Inode, InodeCap
+from cephcaps.trace.replay.said import Said, of_cap, said_in
+from cephwire.capbits import Cap
+from cephwire.caprelease import CapItem
+
+__all__ = ["Driven"]
+
+
+class Driven(Engine):
+    """Never acts by its clock, and lets go of nothing by itself; what it says is its own."""
+
+    def _unlinked(self, inode: Inode, now: float) -> None:
+        pass
+
+    def _lost_name(self, ino: int, now: float) -> None:
+        pass
+
+    def take_out(self) -> list[Said]:
+        """What it wants to tell MDSs about caps, in its order. Nothing waits for company."""
+        for rank in list(self.cache.ranks):
+            self.releases.flush(rank)
+        out, self.cache.out = self.cache.out, []
+        return [
+            said
+            for action in out
+            if isinstance(action, Send)
+            for said in said_in(action.rank, action.message, action.tid)
+        ]
+
+    def open(self, inode: Inode, mode: int) -> None:
+        """A handle was opened; that it is may be told later."""
+        if self.cache.inodes.get(inode.ino) is inode:
+            modes = self.cache.use(inode).modes
+            modes[mode] = modes.get(mode, 0) + 1
+
+    def update(self, inode: Inode, cap: InodeCap, now: float, *, nodelay: bool) -> None:
+        """Tell the MDS how things stand though nothing makes that due, dirty bits along with it."""
+        if not self.cache.waits(cap):
+            self.checks._send(inode, cap, now, nodelay)
+
+    def give_back(self, inode: Inode, cap: InodeCap, now: float) -> None:
+        """One rank's whole cap."""
+        if inode.caps.keys() == {cap.rank} and not inode.pinned:
+            self.releases.drop(inode, now)
+        else:
+            self.releases.queue(cap.rank, CapItem(inode.ino, cap.cap_id, cap.mseq, cap.issue_seq), now)
+            self.cache.remove_cap(inode, cap)
+
+    def embed(self, inode: Inode, cap: InodeCap, drop: int) -> Said:
+        """The record of a request that gives ``drop`` back."""
+        self.embeds._drop(inode, cap, drop, 0)
+        return of_cap("request", cap.rank, inode.ino, cap)
+
+    def yield_to(self, inode: Inode, cap: InodeCap, said: Said) -> None:
+        """Have the cap as the client has said it has it."""
+        self.cache.note_issue(inode, cap.issued, cap.issued & said.caps)
+        cap.issued &= said.caps
+        cap.implemented = said.caps | Cap.PIN if said.caps else cap.issued
+        cap.issued &= cap.implemented
+        cap.mds_wanted = said.wanted
+        if not cap.revoking:
+            self.cache.settled(inode, cap)

@@ -1,0 +1,102 @@
+"""What a client is about to say tells what it has done by itself, and what it has not heard of yet."""
+
+from __future__ import annotations
+
+from itertools import islice
+from typing import Final
+
+from cephcaps.engine.inode import Inode, InodeCap, newer
+from cephcaps.trace.replay.driven import Driven
+from cephcaps.trace.replay.expected import Expected
+from cephcaps.trace.replay.steps import Ahead, Client, Step, Window
+from cephcaps.trace.replay.told import Told, told_in
+from cephwire.snap import ClientSnap
+
+__all__ = ["TELLS", "Foresight"]
+
+NS: Final = 1_000_000_000
+UNDER_WAY: Final = 5 * NS
+"""For how long something may have been under way when its answer was captured."""
+NEAR: Final = 100
+"""Statements about an inode among which those about one grant are looked for."""
+TELLS: Final = ("update", "flush")
+"""What says how things stand with a cap."""
+
+
+class Foresight:
+    """Looks ahead in the trace for one client."""
+
+    def __init__(self, client: Client, window: Window, engine: Driven, expected: Expected) -> None:
+        self._client = client
+        self._window = window
+        self._engine = engine
+        self._expected = expected
+
+    def said_before(self, step: Step) -> Step | None:
+        """The last that the client sent without knowing of ``step``, though it was captured later; None if nothing."""
+        if isinstance(step.item.message, ClientSnap):
+            return self._given_before_snap(step)
+        last = None
+        for told in told_in(step.item.message):
+            for said, other in self._window.ahead(self._client, step.rank, told.ino):
+                if said.op not in (*TELLS, "request") or said.cap_id != told.cap_id:
+                    continue
+                behind = newer(said.seq, told.seq) < 0 and newer(said.mseq, told.mseq) <= 0
+                if not behind or other.item.ns > step.item.ns + UNDER_WAY:
+                    break
+                if last is None or other.number > last.number:
+                    last = other
+        return last
+
+    def _given_before_snap(self, step: Step) -> Step | None:
+        """The last request that gave back what the client's FLUSHSNAPs say it no longer had."""
+        last = None
+        for said in self._window.snaps(self._client):
+            cap = self._cap(step.rank, said.ino)
+            if cap is None or self._expected.ours(said.tid) or not cap.issued & ~said.caps:
+                continue
+            ahead = self._window.first_ahead(self._client, step.rank, said.ino)
+            if ahead is None or ahead.said.op != "request" or said.caps & ~ahead.said.caps:
+                continue
+            if last is None or ahead.step.number > last.number:
+                last = ahead.step
+        return last
+
+    def answer(self, rank: int, told: Told, cap: InodeCap) -> Ahead | None:
+        """What the client says in answer to ``told``; None if that asks for none."""
+        if not (cap.issued | cap.implemented) & ~told.caps and not told.asks_back:
+            return None
+        coming = (ahead for ahead in self._window.ahead(self._client, rank, told.ino) if ahead.said.op != "flushsnap")
+        answer = next(coming, None)
+        return answer if answer is not None and answer.said.op in TELLS and answer.said.seq == told.seq else None
+
+    def wanted(self, inode: Inode, answer: Ahead) -> int:
+        """What the client wants of ``inode`` as it stands: the first rank that hears of it next tells."""
+        first = answer
+        for rank in inode.caps:
+            ahead = self._window.first_ahead(self._client, rank, inode.ino)
+            if ahead is not None and ahead.said.op in TELLS and ahead.step.number < first.step.number:
+                first = ahead
+        return first.said.wanted
+
+    def dropped(self, rank: int, told: Told, cap: InodeCap) -> Ahead | None:
+        """The release that the client has queued already when it learns ``told``, if it has dropped the cap."""
+        coming = [
+            ahead
+            for ahead in islice(self._window.ahead(self._client, rank, told.ino), NEAR)
+            if ahead.said.cap_id == told.cap_id
+        ]
+        releases = [
+            ahead for ahead in coming if ahead.said.op == "caprelease" and ahead.said.issue_seq == cap.issue_seq
+        ]
+        if not releases:
+            return None
+        if told.anew:
+            return releases[0] if newer(cap.issue_seq, told.seq) < 0 else None
+        # It is told that it has it no more: by a release of its own.
+        again = any(ahead.said.op == "caprelease" and ahead.said.issue_seq == told.seq for ahead in coming)
+        return releases[0] if coming[0] is releases[0] and again else None
+
+    def _cap(self, rank: int, ino: int) -> InodeCap | None:
+        inode = self._engine.cache.inodes.get(ino)
+        return inode.caps.get(rank) if inode is not None else None

@@ -1,0 +1,103 @@
+"""What a client did by itself, inferred from what it says next: what it opened and closed, used and changed."""
+
+from __future__ import annotations
+
+import stat
+
+from cephcaps.engine.dentries import is_complete, wanted_for_names
+from cephcaps.engine.inode import Inode, InodeCap
+from cephcaps.trace.replay.driven import Driven
+from cephcaps.trace.replay.said import Said
+from cephwire.capbits import Cap, FileMode, wanted_for_mode
+from cephwire.caps import CapBody
+
+__all__ = ["changed", "prepare"]
+
+MODES = (FileMode.RD, FileMode.WR, FileMode.RDWR, FileMode.LAZY, FileMode.RDWR | FileMode.LAZY)
+USABLE = Cap.FILE_RD | Cap.FILE_WR | Cap.FILE_CACHE | Cap.FILE_BUFFER
+COUNTED = ((Cap.FILE_RD, "rd"), (Cap.FILE_WR, "wr"), (Cap.FILE_CACHE, "cache"), (Cap.FILE_BUFFER, "buffer"))
+FOR_NAMES = Cap.ANY_SHARED | Cap.FILE_EXCL
+
+
+def prepare(engine: Driven, inode: Inode, cap: InodeCap, said: Said, issued: int, now: float) -> None:
+    """Bring about what lets the client say ``said`` of ``cap``, of which ``issued`` is all it may have by then."""
+    if stat.S_ISDIR(inode.mode):
+        _names(engine, inode, said)
+    _modes(engine, inode, said)
+    lost = (cap.issued | cap.implemented) & ~issued
+    _uses(engine, inode, said, lost)
+    surplus = engine.checks.surplus(inode, cap) & issued
+    # What was just in use may be kept for a while, all of it: whether that is over is a matter of time.
+    inode.hold_min = 0.0
+    if surplus and not surplus & ~said.caps:
+        inode.hold_min = float("inf")
+    elif surplus & said.caps & USABLE:
+        _uses(engine, inode, said, lost | surplus)
+    if inode.use is not None and said.message is not None:
+        body = said.message.body
+        if isinstance(body, CapBody) and body.max_size > inode.max_size and cap.rank == inode.auth_rank:
+            inode.use.wanted_max_size = body.max_size
+    engine.cache.let_go(inode)
+
+
+def changed(engine: Driven, inode: Inode, said: Said, now: float) -> None:
+    """The changes that ``said`` flushes were made here."""
+    bits = said.dirty & ~(inode.dirty if said.op != "flushsnap" else inode.dirty | inode.flushing)
+    message = said.message
+    if message is not None and said.op != "flushsnap":
+        _values(inode, said)
+    if bits:
+        engine.flushes.mark_dirty(inode, bits, now)
+
+
+def _values(inode: Inode, said: Said) -> None:
+    message = said.message
+    body = message.body
+    if said.dirty & Cap.AUTH_EXCL:
+        inode.mode, inode.uid, inode.gid, inode.btime = message.mode, message.uid, message.gid, message.btime
+    if said.dirty & Cap.XATTR_EXCL:
+        inode.xattr_version = message.xattr_version
+    if said.dirty & (Cap.FILE_EXCL | Cap.FILE_WR) and isinstance(body, CapBody):
+        inode.size = max(inode.size, body.size)
+        inode.mtime, inode.atime, inode.ctime = body.mtime, body.atime, body.ctime
+        inode.time_warp_seq = body.time_warp_seq
+    inode.change_attr = max(inode.change_attr, message.change_attr)
+
+
+def _names(engine: Driven, inode: Inode, said: Said) -> None:
+    """Whether the client counts on knowing all names of a directory."""
+    whole = said.wanted & FOR_NAMES == FOR_NAMES
+    if whole and not is_complete(inode):
+        inode.complete_gen = inode.shared_gen
+    elif not whole and is_complete(inode):
+        engine.cache.not_whole(inode)
+
+
+def _modes(engine: Driven, inode: Inode, said: Said) -> None:
+    """What is open: no mode that would want more, and what must be for so much to be wanted."""
+    use = inode.use
+    if use is not None:
+        for mode in list(use.modes):
+            if wanted_for_mode(mode) & ~said.wanted:
+                del use.modes[mode]
+    beyond = said.wanted & ~(inode.file_wanted | wanted_for_names(inode) | USABLE | Cap.FILE_EXCL | Cap.PIN)
+    opened = said.wanted & Cap.PIN and not (use is not None and use.modes)
+    if not beyond and not opened:
+        return
+    fitting = [mode for mode in MODES if not wanted_for_mode(mode) & ~said.wanted]
+    if fitting:
+        mode = max(fitting, key=lambda mode: wanted_for_mode(mode).bit_count())
+        modes = engine.cache.use(inode).modes
+        modes[mode] = modes.get(mode, 0) + 1
+    elif opened:
+        engine.cache.use(inode).modes[FileMode.PIN] = 1
+
+
+def _uses(engine: Driven, inode: Inode, said: Said, unkept: int) -> None:
+    """What is in use: what is wanted though nothing open wants it, and what is kept of ``unkept``, all else goes."""
+    used = (said.wanted & ~inode.file_wanted | said.caps & unkept) & USABLE
+    if not used and inode.use is None:
+        return
+    use = engine.cache.use(inode)
+    for bit, count in COUNTED:
+        setattr(use, count, 1 if used & bit else 0)

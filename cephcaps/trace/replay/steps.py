@@ -1,0 +1,171 @@
+"""The messages of a trace in the order in which the client dealt with them, and a look at what it says next.
+
+A capture shows when messages passed, not when they were taken in: what a client sends may have been on its way when
+something arrived. What it says of a cap names the ``seq`` it knows, and so tells what it had not seen yet.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict, deque
+from collections.abc import Iterator
+from itertools import islice
+from typing import Final, NamedTuple, TypeAlias
+
+from cephcaps.trace.items import Traced
+from cephcaps.trace.replay.said import Said, said_in
+from cephwire.reconnect import ClientReconnect
+from cephwire.request import ClientRequest
+from cephwire.session import ClientSession, SessionOp
+
+__all__ = ["Client", "Step", "Window"]
+
+Client: TypeAlias = int | str
+"""Its global id or, while that is unknown, its address."""
+
+LOOKAHEAD: Final = 20_000
+"""Messages that are looked ahead at most."""
+LOOKAHEAD_BYTES: Final = 64 << 20
+"""Bytes of these."""
+LEAVING: Final = 1000
+"""Messages among which the end of a session is looked for."""
+
+
+class Step:
+    """One message between a client and an MDS, or a map.
+
+    Attributes:
+        rank: of the MDS; -1 for a monitor.
+        said: what the client says in it about caps.
+    """
+
+    __slots__ = ("client", "item", "number", "rank", "said", "size")
+
+    def __init__(self, number: int, client: Client, rank: int, item: Traced) -> None:
+        self.number = number
+        self.client = client
+        self.rank = rank
+        self.item = item
+        self.size = sum(map(len, item.segments))
+        self.said = said_in(rank, item.message, item.header.tid) if item.to_daemon else []
+
+
+class Ahead(NamedTuple):
+    """Something a client is about to say."""
+
+    said: Said
+    step: Step
+
+
+class Window:
+    """The stretch of the trace that is looked at."""
+
+    def __init__(self) -> None:
+        self._steps: OrderedDict[int, Step] = OrderedDict()
+        self._ahead: dict[tuple[Client, int, int], deque[Ahead]] = {}
+        self._snaps: dict[Client, dict[int, Step]] = {}
+        self._sent: dict[tuple[Client, int], OrderedDict[int, Step]] = {}
+        self._resets: dict[tuple[Client, int], deque[int]] = {}
+        self._bytes = 0
+
+    @property
+    def full(self) -> bool:
+        return len(self._steps) >= LOOKAHEAD or self._bytes >= LOOKAHEAD_BYTES
+
+    def __bool__(self) -> bool:
+        return bool(self._steps)
+
+    def add(self, step: Step) -> None:
+        self._steps[step.number] = step
+        self._bytes += step.size
+        if not step.item.to_daemon or step.rank < 0:
+            return
+        self._sent.setdefault((step.client, step.rank), OrderedDict())[step.number] = step
+        if _begins_anew(step.item.message):
+            self._resets.setdefault((step.client, step.rank), deque()).append(step.number)
+        for said in step.said:
+            self._ahead.setdefault((step.client, step.rank, said.ino), deque()).append(Ahead(said, step))
+            if said.op == "flushsnap":
+                self._snaps.setdefault(step.client, {})[step.number] = step
+
+    def first(self) -> Step:
+        return next(iter(self._steps.values()))
+
+    def take(self, step: Step) -> None:
+        """``step`` is dealt with now."""
+        if self._steps.pop(step.number, None) is None:
+            return
+        self._bytes -= step.size
+        sent = self._sent.get((step.client, step.rank))
+        if sent is None or sent.pop(step.number, None) is None:
+            return
+        if not sent:
+            del self._sent[step.client, step.rank]
+        resets = self._resets.get((step.client, step.rank))
+        if resets and resets[0] == step.number:
+            resets.popleft()
+            if not resets:
+                del self._resets[step.client, step.rank]
+        for said in step.said:
+            self._passed(step, said)
+        snaps = self._snaps.get(step.client)
+        if snaps is not None:
+            snaps.pop(step.number, None)
+            if not snaps:
+                del self._snaps[step.client]
+
+    def spoken(self, ahead: Ahead) -> None:
+        """Of ``ahead``'s step this one statement is dealt with now."""
+        ahead.step.said.remove(ahead.said)
+        self._passed(ahead.step, ahead.said)
+
+    def _passed(self, step: Step, said: Said) -> None:
+        key = step.client, step.rank, said.ino
+        queue = self._ahead[key]
+        if queue[0].said is said:
+            queue.popleft()
+        else:
+            queue.remove(Ahead(said, step))
+        if not queue:
+            del self._ahead[key]
+
+    def leaves(self, client: Client, rank: int) -> bool:
+        """Whether the client asks to close its session before it asks for anything else."""
+        for step in islice(self._sent.get((client, rank), OrderedDict()).values(), LEAVING):
+            message = step.item.message
+            if isinstance(message, ClientRequest):
+                return False
+            if isinstance(message, ClientSession) and message.op == SessionOp.REQUEST_CLOSE:
+                return True
+        return False
+
+    def first_ahead(self, client: Client, rank: int, ino: int) -> Ahead | None:
+        return next(self.ahead(client, rank, ino), None)
+
+    def ahead(self, client: Client, rank: int, ino: int) -> Iterator[Ahead]:
+        """What the client is going to say to ``rank`` of ``ino``, in its order, while both count on from where they
+        are."""
+        resets = self._resets.get((client, rank))
+        for ahead in self._ahead.get((client, rank, ino), ()):
+            if resets and ahead.step.number >= resets[0]:
+                return
+            yield ahead
+
+    def snaps(self, client: Client) -> list[Said]:
+        """The FLUSHSNAPs it is going to send."""
+        return [said for step in self._snaps.get(client, {}).values() for said in step.said]
+
+    def sent_until(self, step: Step) -> list[Step]:
+        """What the client sends the rank before ``step``, and ``step``."""
+        found: list[Step] = []
+        for other in self._sent.get((step.client, step.rank), {}).values():
+            found.append(other)
+            if other is step:
+                break
+        return found
+
+
+def _begins_anew(message: object) -> bool:
+    """Whether a client's message makes both sides count from the beginning."""
+    return isinstance(message, ClientReconnect) or (
+        isinstance(message, ClientSession) and message.op == SessionOp.REQUEST_OPEN
+    )
