@@ -374,7 +374,7 @@ def refused(number: int) -> Iterator[None]:
 
 
 def _infos(cluster: LiveCluster) -> dict[str, dict[str, Any]]:
-    """What the monitor knows of each MDS. A failing one is better not asked itself: Pacific's may crash as it answers."""
+    """What the monitor knows of each MDS. One that fails is better not asked itself: Pacific's may crash on it."""
     dump = cluster.ceph("fs", "dump")
     infos = [*dump["standbys"], *dump["filesystems"][0]["mdsmap"]["info"].values()]
     return {f"mds.{info['name']}": info for info in infos}
