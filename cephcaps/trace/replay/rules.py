@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Final, NamedTuple
 
+from cephcaps.trace.replay.infer import USABLE
 from cephcaps.trace.replay.said import Said
 
 __all__ = ["RULES", "Case", "Context", "Rule", "rule_for"]
@@ -64,8 +65,11 @@ def _needless(case: Case) -> Said | None:
 
 
 def _in_part(case: Case) -> bool:
-    sent = _needless(case)
-    return sent is not None and bool(sent.caps & case.context.revoking)
+    sent, had = _needless(case), case.context.had
+    if sent is None or had is None or sent.caps & ~had.caps:
+        return False
+    kept = sent.caps & case.context.revoking
+    return bool(kept) and not kept & ~USABLE  # nothing but data is ever in use
 
 
 def _wish(case: Case) -> bool:
