@@ -5,7 +5,7 @@
 
 BASE_PYTHON ?= python3
 PYTHON := .venv/bin/python
-PURE := -m "not live and not soak" --ignore=tests/benchmarks
+PURE := -m "not live and not soak" --ignore=tests/benchmarks -n auto
 # Mostly they wait for daemons, so three files run at a time, each on a cluster of its own.
 LIVE := -m "live and not soak" -n 3 --dist loadfile tests/live
 # What runs on both releases by itself, or on none.

@@ -282,7 +282,12 @@ class Client(Snapshots, Xattrs, Locking):
     def inode_caps(self, path_or_ino: Path | int) -> InodeCaps | None:
         """What we hold on an inode; None where it is not in the cache. No I/O."""
         inode = self.cached(path_or_ino)
-        return None if inode is None else InodeCaps.of(inode, self.engine, self._now())
+        return None if inode is None else InodeCaps.of(inode, self.engine.cache.issued(inode, self._now()))
+
+    def why(self, path_or_ino: Path | int) -> list[str]:
+        """Why the caps on an inode are as they are, a line for each rank: asked back and in use, about to go, kept."""
+        inode = self.cached(path_or_ino)
+        return [] if inode is None else self.engine.explanations.why(inode, self._now())
 
     def cached(self, path_or_ino: Path | int) -> Inode | None:
         """The inode as it is in the cache, by number or by names the cache knows."""

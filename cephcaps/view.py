@@ -9,7 +9,6 @@ import msgspec
 
 from cephcaps.caps import Caps
 from cephcaps.core import Core
-from cephcaps.engine.engine import Engine
 from cephcaps.engine.inode import Inode
 from cephcaps.events import Event
 from cephcaps.shell.listen import EventQueue
@@ -51,12 +50,9 @@ class InodeCaps(msgspec.Struct, frozen=True):
     auth_rank: int
     """The rank flushes go to; -1 if there is none."""
     per_mds: dict[int, CapInfo]
-    why: tuple[str, ...]
-    """Of each rank's cap, why it is as it is: asked back and in use, kept, about to go back ..."""
 
     @classmethod
-    def of(cls, inode: Inode, engine: Engine, now: float) -> Self:
-        issued = engine.cache.issued(inode, now)
+    def of(cls, inode: Inode, issued: int) -> Self:
         implemented = revoking = 0
         for cap in inode.caps.values():
             implemented |= cap.implemented
@@ -84,7 +80,6 @@ class InodeCaps(msgspec.Struct, frozen=True):
                 )
                 for cap in inode.caps.values()
             },
-            why=tuple(engine.explanations.why(inode, now)),
         )
 
 

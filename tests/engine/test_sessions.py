@@ -235,3 +235,15 @@ def test_what_is_late_says_why() -> None:
     [late] = bench.engine.explanations.late(bench.now)
 
     assert str(late) == "revoke of inode 0x7 at rank 0 for 6.0 s: p is asked back; p is in use"
+
+
+def test_every_cap_says_why_it_is_as_it_is() -> None:
+    bench = Bench()
+    bench.hold(7, ALL)
+    assert bench.engine.explanations.why(bench.inode(7), bench.now) == [
+        f"rank 0: {ALL}; AxXxFxwb is wanted by nobody and goes back in 60.0 s"
+    ]
+    bench.opened(7, FileMode.RDWR)
+    assert "those who have it open want" in bench.engine.explanations.why(bench.inode(7), bench.now)[0]
+    bench.engine.sessions.stale(0, 2)
+    assert "does not count" in bench.engine.explanations.why(bench.inode(7), bench.now)[0]

@@ -154,7 +154,7 @@ def test_a_megabyte_of_anything_is_read_or_refused_at_once(part: str) -> None:
         ("$type $id $num ${name}y", "client x x client.xy"),
         ("$fsid", FSID),
         ("$host", "here"),
-        ("$pid", str(os.getpid())),
+        pytest.param("$pid", str(os.getpid()), id="pid"),
         ("$home/k", "/home/x/k"),
         ("$run_dir", "/var/run/ceph"),
         ("$client_mountpoint$mon_host", "/10.0.0.1"),
