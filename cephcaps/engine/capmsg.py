@@ -53,17 +53,7 @@ def cap_message(
         mode=inode.mode,
         nlink=0,
         xattr_version=inode.xattr_version,
-        body=CapBody(
-            size=inode.size,
-            max_size=max_size,
-            truncate_size=inode.truncate_size,
-            truncate_seq=inode.truncate_seq,
-            mtime=inode.mtime,
-            atime=inode.atime,
-            ctime=inode.ctime,
-            layout=inode.layout,
-            time_warp_seq=inode.time_warp_seq,
-        ),
+        body=_body(inode, max_size),
         snap_trace=b"",
         xattrs=encoded(inode) if dirty & Cap.XATTR_EXCL else b"",
         inline_version=INLINE_NONE if dirty & Cap.ANY_FILE_WR else 0,
@@ -103,17 +93,7 @@ def flushsnap_message(
         mode=snap.mode,
         nlink=0,
         xattr_version=snap.xattr_version,
-        body=CapBody(
-            size=snap.size,
-            max_size=0,
-            truncate_size=snap.truncate_size,
-            truncate_seq=snap.truncate_seq,
-            mtime=snap.mtime,
-            atime=snap.atime,
-            ctime=snap.ctime,
-            layout=snap.layout,
-            time_warp_seq=snap.time_warp_seq,
-        ),
+        body=_body(snap, 0),
         snap_trace=b"",
         xattrs=encoded(snap) if snap.dirty & Cap.XATTR_EXCL else b"",
         inline_version=INLINE_NONE if snap.dirty & Cap.ANY_FILE_WR else 0,
@@ -125,4 +105,19 @@ def flushsnap_message(
         btime=snap.btime,
         change_attr=snap.change_attr,
         flags=ClientCapsFlag.PENDING_CAPSNAP if pending else 0,
+    )
+
+
+def _body(of: Inode | CapSnap, max_size: int) -> CapBody:
+    """What FILE caps cover, of an inode or of what a snapshot has of it."""
+    return CapBody(
+        size=of.size,
+        max_size=max_size,
+        truncate_size=of.truncate_size,
+        truncate_seq=of.truncate_seq,
+        mtime=of.mtime,
+        atime=of.atime,
+        ctime=of.ctime,
+        layout=of.layout,
+        time_warp_seq=of.time_warp_seq,
     )

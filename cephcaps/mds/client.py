@@ -34,6 +34,7 @@ __all__ = ["MdsClient"]
 
 NEVER = float("inf")
 HOOK_SHARE = 0.75
+"""Of the session's time-out: what a data handler gets for one call."""
 
 
 class MdsClient(Router):

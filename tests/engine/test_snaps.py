@@ -9,6 +9,8 @@ import pytest
 from cephcaps.engine.inode import Inode, SnapContext
 from cephwire.capbits import Cap, FileMode, cap_string
 from cephwire.caps import CapOp, ClientCapsFlag
+from cephwire.request import FilePath
+from cephwire.requestop import RequestOp
 from tests.engine.bench import ALL, Bench
 from tests.session import samples
 
@@ -196,9 +198,15 @@ def test_no_file_bit_leaves_with_a_request_while_a_snapshot_is_unsent() -> None:
     bench.put(7, "Fwb")
     snapshot(bench, 3)
     assert bench.inode(7).unsent_snap
+    file_bits, drop = Cap.ANY_FILE_WR, Cap.ANY_FILE_WR | Cap.AUTH_SHARED
+    before = bench.cap(7).issued & file_bits
 
+    records = bench.engine.request_releases(0, RequestOp.SETATTR, FilePath(7), FilePath(), drop, bench.now)
+
+    assert bench.cap(7).issued & file_bits == before
+    assert not bench.cap(7).issued & Cap.AUTH_SHARED
+    assert [record.caps & before for record in records] == [before]
     assert not bench.engine.release(7, bench.now)
-    assert bench.inode(7).pinned
 
 
 def test_all_is_sent_again_to_the_rank_that_takes_over_in_the_order_of_tids() -> None:
