@@ -25,7 +25,7 @@ from cephcaps.filelock import Locking
 from cephcaps.mds.requests import Answer, Operation
 from cephcaps.mds.routing import Credentials
 from cephcaps.mds.session import Session
-from cephcaps.messenger.connection import Instance
+from cephcaps.messenger.link import Instance
 from cephcaps.monitor.client import MonTimers
 from cephcaps.paths import DEFAULT, Path
 from cephcaps.shell.data import DataHandler

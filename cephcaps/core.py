@@ -258,7 +258,7 @@ class Core:
         self.out.append(Disconnect(connection))
         connection.close()
         if isinstance(owner, Session):
-            self.mds.lost(owner, connection, error, now)
+            owner.lost(connection, error, now)
         else:
             self.monitors.lost(connection, error, now)
         self._after(now)
@@ -291,6 +291,7 @@ class Core:
 
     def mon_refused(self, error: AuthError, now: float) -> None:
         self._fail_mount(error)
+        self.mds.bar(error, now)
 
     def fs_map_received(self, message: MFsMapUser, now: float) -> None:
         if self.fscid is not None:
@@ -333,6 +334,12 @@ class Core:
 
     def osd_map_received(self, message: MOsdMap, now: float) -> None:
         self.osd_epoch = max((self.osd_epoch, *message.maps, *message.incremental_maps))
+        for epoch in sorted({*message.maps, *message.incremental_maps}):
+            full, change = message.maps.get(epoch), message.incremental_maps.get(epoch)
+            if change is not None and change.client.fullmap is not None:
+                full = change.client.fullmap
+            listed = full.osd.blocklist if full is not None else change.osd.new_blocklist if change is not None else ()
+            self.mds.blocklisted(listed, now)
 
     # What becomes of mounting
 

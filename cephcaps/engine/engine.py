@@ -225,6 +225,11 @@ class Engine:
         self.sessions.renewed(rank, ttl, now)
         self._wake(now)
 
+    def rank_unseated(self, rank: int, now: float) -> None:
+        """A rank's MDS is gone: what nobody needs is dropped without a word, so that its next one is told of less."""
+        self.sessions.unseated(rank, now)
+        self._wake(now)
+
     def rank_serves(self, rank: int, now: float) -> None:
         """A rank that came up anew serves: send it what it may have lost, let go on who waited."""
         self.reconnects.serving(rank, now)

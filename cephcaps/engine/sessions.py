@@ -17,6 +17,7 @@ from cephcaps.engine.hooks import Hooks
 from cephcaps.engine.inode import Inode, InodeCap
 from cephcaps.engine.refs import Refs
 from cephcaps.engine.release import Releases
+from cephcaps.errors import SessionLost
 from cephwire.capbits import Cap
 from cephwire.caprelease import CapItem
 
@@ -70,6 +71,16 @@ class Sessions:
         for ino in self._cache.in_use:
             self._cache.wake(self._cache.inodes[ino])
 
+    def unseated(self, rank: int, now: float) -> None:
+        """The MDS is gone. Caps that nothing pins are dropped; as they will not be told, nobody is owed a release."""
+        state = self._cache.rank(rank)
+        state.recovering = True
+        for inode, _ in self._cache.caps_of(rank):
+            if not inode.pinned:
+                self._releases.drop(inode, now)
+        state.releases = []
+        state.release_at = NEVER
+
     # Its end
 
     def lost(self, rank: int, error: Exception, now: float) -> dict[int, str]:
@@ -82,6 +93,7 @@ class Sessions:
         state.releases = []
         state.release_at = NEVER
         state.gen, state.ttl = state.gen + 1, 0.0
+        state.recovering = False
         for inode, cap in self._cache.caps_of(rank):
             if inode.auth_rank == rank:
                 bits = self._flushes.forget(inode)
@@ -90,7 +102,7 @@ class Sessions:
                 if bits:
                     lost[inode.ino] = f"inode {inode.ino:#x}: {Caps.of(bits)}"
                     if inode.use is not None:
-                        self._hooks.failed(inode, error)
+                        self._hooks.failed(inode, _naming(error, lost[inode.ino]))
             self._cache.remove_cap(inode, cap)
             if not inode.caps:
                 self._nothing_left(inode, error)
@@ -151,3 +163,10 @@ class Sessions:
             if other is not cap:
                 others |= other.issued
         return not ((inode.used | inode.file_wanted) & ~others & cap.issued) and not cap.revoking
+
+
+def _naming(error: Exception, lost: str) -> Exception:
+    """``error``, with what of one inode it has cost."""
+    if not isinstance(error, SessionLost):
+        return error
+    return SessionLost(f"{error}; changes the MDS has not got are lost: {lost}", reason=error.reason, lost=(lost,))

@@ -3,24 +3,23 @@
 from __future__ import annotations
 
 import errno
+from collections.abc import Iterable
 from typing import Any
 
 from cephcaps.actions import Action, Done, Failed, Happened
-from cephcaps.auth.cephx import TicketRefused
 from cephcaps.engine import quota
 from cephcaps.engine.inode import Hook, RefWait
 from cephcaps.engine.setattr import Change
 from cephcaps.engine.xattrs import XattrChange, limit_of
-from cephcaps.errors import AuthError, ConnectionFailed, MdsError, RequestTimeout, SessionLost
+from cephcaps.errors import CephError, ConnectionFailed, MdsError, RequestTimeout, SessionLost
 from cephcaps.events import MdsMapChanged, SessionChanged
 from cephcaps.mds.requests import Operation, xattr_operation
 from cephcaps.mds.routing import Credentials, Router
 from cephcaps.mds.session import Session
 from cephcaps.mds.waits import Wait
-from cephcaps.messenger.connection import Connection
 from cephwire.caps import CapOp, ClientCaps
 from cephwire.control import ConMode
-from cephwire.entity import EntityType
+from cephwire.entity import AnyAddr, EntityType
 from cephwire.frames import MessageHeader
 from cephwire.lease import ClientLease
 from cephwire.mdsmap import MdsMap
@@ -33,12 +32,19 @@ from cephwire.snap import ClientSnap
 __all__ = ["MdsClient"]
 
 NEVER = float("inf")
+U32 = 2**32
+RECOVERY_INTERVAL = 30 * 60.0
+"""Seconds between recoveries from a blocklisting (kernel: fs/ceph/super.c, ``maybe_recover_session``)."""
 HOOK_SHARE = 0.75
 """Of the session's time-out: what a data handler gets for one call."""
 
 
 class MdsClient(Router):
-    """What callers want done, here as far as caps allow or by request; what sessions and the monitors bring."""
+    """What callers want done, here as far as caps allow or by request; what sessions and the monitors bring.
+
+    Attributes:
+        recovers: come back once blocklisted (Linux' mount option recover_session=clean).
+    """
 
     def __init__(
         self,
@@ -48,7 +54,8 @@ class MdsClient(Router):
         out: list[Action],
     ) -> None:
         super().__init__(credentials, con_modes, metadata, out)
-        self._last_refused: int | None = None  # gid of the MDS that last refused our ticket
+        self.recovers = False
+        self._recovered_at = -NEVER
 
     # Local calls
 
@@ -125,8 +132,7 @@ class MdsClient(Router):
             self.waits.cancel(self._closing)
         self._closing = None
         for session in self.sessions.values():
-            if session.connection is not None:
-                session.lost(session.connection, ConnectionFailed("given up"), now)
+            session.abandon(now)
 
     def close_file(self, ino: int, file_mode: int, now: float) -> None:
         self.engine.closed(ino, file_mode, now)
@@ -185,22 +191,28 @@ class MdsClient(Router):
         self.engine.cache.note(MdsMapChanged(epoch=mdsmap.epoch))
         for rank, session in list(self.sessions.items()):
             session.set_timeout(mdsmap.session_timeout)
-            gid = mdsmap.up.get(rank)
-            if gid != session.gid:
-                session.replaced(now)
-                del self.sessions[rank]
+            info = mdsmap.mds_info.get(mdsmap.up.get(rank, 0))
+            session.mapped(info, self.address(info) if info is not None else None, now)
+            if rank not in mdsmap.in_:
+                session.gone(now)
         self._open_needed(now)
         self._route_waiting(now)
 
     def tickets_renewed(self, now: float) -> None:
         """There may be a ticket for the MDSs now."""
+        self.barred = None
         for session in self.sessions.values():
             session.ticket_arrived(now)
+
+    def bar(self, error: CephError, now: float) -> None:
+        """The cluster gives us no tickets any more: sessions last as long as their connections."""
+        self.barred = error
+        for session in list(self.sessions.values()):
+            session.ticket_arrived(now)  # those that wait for one need not
 
     # What sessions bring
 
     def session_opened(self, session: Session, now: float) -> None:
-        self._last_refused = None
         self.engine.sessions.opened(session.rank, session.cap_gen, session.cap_ttl, session.features)
         self._changed(session)
         self._route_waiting(now)
@@ -217,12 +229,59 @@ class MdsClient(Router):
         self.engine.sessions.stale(session.rank, session.cap_gen)
         self._changed(session)
 
+    def session_unseated(self, session: Session, now: float) -> None:
+        self.engine.rank_unseated(session.rank, now)
+        self._changed(session)
+        self._carry_out(now)
+
+    def session_resumes(self, session: Session, now: float) -> None:
+        for request in self.requests:
+            if request.rank != session.rank or not request.sent:
+                continue
+            if self.locks.needless(request):
+                self.requests.finish(request)
+            else:
+                self._send_again(session, request, now)
+        self.engine.reconnects.compose(session.rank, session.cap_gen, session.cap_ttl)
+        self._carry_out(now)
+
+    def session_served(self, session: Session, now: float) -> None:
+        self.engine.sessions.opened(session.rank, session.cap_gen, session.cap_ttl, session.features)
+        self.engine.rank_serves(session.rank, now)
+        self._changed(session)
+        self._carry_out(now)
+        self._route_waiting(now)
+
     def recalled(self, session: Session, max_caps: int, now: float) -> None:
         self.engine.sessions.recalled(session.rank, max_caps, now)
         self._carry_out(now)
 
+    def blocklisted(self, listed: Iterable[AnyAddr], now: float) -> None:
+        """The OSDMap bars these addresses from the cluster."""
+        if any(self._credentials.instance.meant_by(addr) for addr in listed):
+            self._bar_all(now)
+
+    def _bar_all(self, now: float) -> None:
+        barred = "this client's address was blocklisted, as that of an evicted client is: connect anew"
+        for session in list(self.sessions.values()):
+            session.reject(SessionLost(barred, reason="blocklisted"), now)
+
+    def _recover(self, now: float) -> None:
+        """Come back under another address with nothing in the cache, as with Linux' recover_session=clean."""
+        self._bar_all(now)
+        instance = self._credentials.instance
+        instance.nonce = self._credentials.tickets.random_u64() % U32 or 1
+        self._recovered_at = now
+        self.sessions.clear()
+        self.out.append(Happened("client.recovered", {"nonce": instance.nonce}))
+
     def settle(self, now: float) -> None:
         """All bytes that came together have been taken in."""
+        barred = any(
+            isinstance(s.final, SessionLost) and s.final.reason == "blocklisted" for s in self.sessions.values()
+        )
+        if self.recovers and barred and now >= self._recovered_at + RECOVERY_INTERVAL and self._closing is None:
+            self._recover(now)
         self.engine.settle(now)
         self._carry_out(now)
 
@@ -238,33 +297,33 @@ class MdsClient(Router):
     def _changed(self, session: Session) -> None:
         self.engine.cache.note(SessionChanged(rank=session.rank, state=session.state, why=session.why))
 
-    def lost(self, session: Session, connection: Connection, error: Exception, now: float) -> None:
-        """``session``'s connection broke. A refused ticket is replaced once: the service's keys may have moved on."""
-        if isinstance(error, TicketRefused) and self._last_refused != session.gid:
-            self._last_refused = session.gid
-            self._credentials.tickets.held.pop(EntityType.MDS, None)
-            error = ConnectionFailed(str(error))
-        session.lost(connection, error, now)
+    def ticket_refused(self) -> None:
+        """An MDS does not take our ticket: its keys may have moved on, and a fresh one may do."""
+        self._credentials.tickets.held.pop(EntityType.MDS, None)
 
     def session_ended(self, session: Session, error: Exception, now: float) -> None:
         self._changed(session)
         self.locks.session_lost(session.rank)
         lost = self.engine.session_lost(session.rank, error, now)
+        for request in self.requests:
+            if request.rank == session.rank and request.unsafe and request.operation.writes:
+                # Applied, and perhaps never durable: nobody is left who would say.
+                lost |= {ino: f"{request}, which was not durable yet" for ino in request.inos if ino not in lost}
         if lost:
-            named = tuple(lost.values())
+            named = tuple(dict.fromkeys(lost.values()))
+            reason = error.reason if isinstance(error, SessionLost) else "lost"
             lost_here = f"{error}; changes the MDS has not got are lost: {', '.join(named)}"
-            error = SessionLost(lost_here, reason="lost", lost=named)
+            error = SessionLost(lost_here, reason=reason, lost=named)
         for wait in self.waits.on(set(lost)) if lost else ():
             self.out.append(Failed(wait.token, error))
         self._check_waits(now)
         for request in self.requests:
-            # What has not left yet may still go to whoever holds the rank next.
-            if request.rank == session.rank and (
-                request.sent or session.final is not None or isinstance(error, AuthError)
-            ):
-                self._fail(request, error)
-                self.requests.finish(request)
-        self._last_refused = None
+            if request.rank != session.rank:
+                continue
+            if session.final is not None or (request.sent and request.operation.once):
+                self._give_up(request, error)
+            else:
+                request.sent = False  # it may still go to whoever holds the rank next
         self._maybe_closed()
 
     def session_closed(self, session: Session, now: float) -> None:
@@ -274,8 +333,8 @@ class MdsClient(Router):
         self._changed(session)
         for request in self.requests:
             if request.rank == session.rank:
-                self._fail(request, ConnectionFailed(f"the session with {session.who} was closed before the answer"))
-                self.requests.finish(request)
+                closed = f"the session with {session.who} was closed before the answer"
+                self._give_up(request, ConnectionFailed(closed))
         self._maybe_closed()
 
     def _maybe_closed(self) -> None:

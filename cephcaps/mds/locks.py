@@ -129,6 +129,11 @@ class Locks:
             interrupt = replace(call, rule=INTERRUPT[call.rule], lock=_unlocking(call.lock))
             self._send(None, interrupt, NEVER, now, request.rank)
 
+    def needless(self, request: Request) -> bool:
+        """Whether a new MDS need not hear of ``request``: it knows of no wait for a lock, and nobody waits here."""
+        call = request.operation.lock
+        return call is not None and request.token is None and (call.wait or call.rule not in INTERRUPT)
+
     def unclaimed(self, locked: Locked, now: float) -> None:
         """The caller has left before he heard of it."""
         call = locked.call

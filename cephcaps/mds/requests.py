@@ -92,6 +92,11 @@ class Operation:
         return bool(self.op & WRITE_OPS) and self.op != RequestOp.SETFILELOCK
 
     @property
+    def once(self) -> bool:
+        """Whether to do it twice may differ from doing it once."""
+        return self.writes or self.lock is not None or self.file_mode is not None
+
+    @property
     def creates(self) -> bool:
         return self.op in CREATE_OPS
 
@@ -132,7 +137,9 @@ class Request:
         rank: where it was sent, or is waiting to be.
         sent: whether it has left, in this session.
         num_fwd: how often MDSs have passed it on.
+        num_retry: how often it was sent again to a rank's new holder.
         unsafe: applied, not yet durable.
+        created: the inode it has made, while unsafe: another MDS is to make the same.
         deadline: when the caller stops waiting.
         sent_at: when it last left.
         reserved: room for the caps its reply brings.
@@ -146,6 +153,8 @@ class Request:
     rank: int | None = None
     sent: bool = False
     num_fwd: int = 0
+    num_retry: int = 0
+    created: int = 0
     unsafe: bool = False
     sent_at: float = 0.0
     reserved: Reservation | None = None

@@ -9,22 +9,28 @@ from cephcaps.engine import quota
 from cephcaps.engine.cache import NeedSession, Send
 from cephcaps.engine.engine import Engine
 from cephcaps.engine.inode import Inode
-from cephcaps.errors import ConnectionFailed, MdsError, RequestTimeout
+from cephcaps.errors import CephError, ConnectionFailed, MdsError, RequestTimeout
+from cephcaps.mds.host import SessionHost
 from cephcaps.mds.locks import Locks
 from cephcaps.mds.ranks import describe, lowest_active, serving
 from cephcaps.mds.requests import NAME_OPS, Answer, Operation, Request, Requests
-from cephcaps.mds.session import Session, SessionHost
+from cephcaps.mds.session import Session
 from cephcaps.mds.waits import Waits
-from cephcaps.messenger.connection import Connection, Instance
+from cephcaps.messenger.connection import Connection, Owner
+from cephcaps.messenger.link import Instance, Link
+from cephcaps.messenger.v2 import ConnectionV2
 from cephwire.control import ConMode
 from cephwire.entity import AddrType, EntityAddr, EntityType, address_of
-from cephwire.mdsmap import MdsMap
+from cephwire.mdsmap import MdsInfo, MdsMap
 from cephwire.reply import ClientReply, ClientRequestForward
-from cephwire.request import NO_OWNER, ClientRequest
+from cephwire.request import NO_OWNER, ClientRequest, RequestFlag, RequestRelease
 from cephwire.requestop import RequestOp
 from cephwire.session import ClientFeature
 
 __all__ = ["Credentials", "Router"]
+
+
+NOWHERE = EntityAddr(AddrType.NONE, 0, b"")
 
 
 class Credentials:
@@ -46,6 +52,7 @@ class Router(SessionHost):
         sessions: by rank, those that were ever opened and not yet closed.
         unmatched: replies that belong to no request of ours.
         tickets_wanted: a session waits for a ticket.
+        barred: why no MDS will let us in any more; None while they may.
     """
 
     def __init__(
@@ -64,6 +71,7 @@ class Router(SessionHost):
         self.locks = Locks(self.engine.cache, self.requests, self._route, out)
         self.unmatched = 0
         self.tickets_wanted = False
+        self.barred: CephError | None = None
         self.con_modes = con_modes
         self._credentials = credentials
         self._metadata = metadata
@@ -92,8 +100,7 @@ class Router(SessionHost):
         if session is not None and session.usable:
             self._send(session, request, now)
         elif session is not None and session.final is not None:
-            self._fail(request, session.final)
-            self.requests.finish(request)
+            self._give_up(request, session.final)
 
     def _route_waiting(self, now: float) -> None:
         for request in self.requests:
@@ -110,53 +117,67 @@ class Router(SessionHost):
         info = serving(self.mdsmap).get(rank)
         if info is None:
             return None
-        addr = address_of(info.addrs, AddrType.MSGR2)
+        addr = self.address(info)
+        session = self.sessions[rank] = Session(self, rank, info, addr or NOWHERE, self._metadata)
         if addr is None:
-            addr = address_of(info.addrs, AddrType.LEGACY) or EntityAddr(AddrType.NONE, 0, b"")
-            session = self.sessions[rank] = Session(self, rank, info, addr, self._metadata)
-            session.refuse(ConnectionFailed(f"{session.who} speaks messenger v1 only, which this client does not"))
+            session.refuse(ConnectionFailed(f"{session.who} speaks messenger v1 only: connect with ms_mode='legacy'"))
             return session
-        session = self.sessions[rank] = Session(self, rank, info, addr, self._metadata)
         session.cap_gen = self.engine.cache.rank(rank).gen  # what was leased before it counts no more
         session.set_timeout(self.mdsmap.session_timeout)
         session.connect(now)
         return session
 
+    def address(self, info: MdsInfo) -> EntityAddr | None:
+        """Where to reach an MDS; None where it does not speak our messenger."""
+        return address_of(info.addrs, AddrType.MSGR2)
+
     def _send(self, session: Session, request: Request, now: float) -> None:
-        assert self.mdsmap is not None
-        operation, who = request.operation, self._credentials
+        operation = request.operation
         self._flush_directories(operation, now)
         releases = self.engine.request_releases(
             session.rank, operation.op, operation.path, operation.path2, operation.drop, now
         )
         self._carry_out(now)
+        if request.reserved is None:
+            request.reserved = self.engine.reserve(operation.brings)
+        self._write(session, request, releases)  # raises where an argument fits no message: then it was never sent
+        request.sent = True
+        request.sent_at = now
+
+    def _send_again(self, session: Session, request: Request, now: float) -> None:
+        """Send what a former holder of the rank has answered unsafely or not at all. It knows of no cap of ours yet, so
+        nothing is given back along with it (kernel: ``replay_unsafe_requests``)."""
+        request.num_retry += 1
+        self._write(session, request, ())
+        request.sent_at = now
+
+    def _write(self, session: Session, request: Request, releases: tuple[RequestRelease, ...]) -> None:
+        assert self.mdsmap is not None
+        operation, who = request.operation, self._credentials
         message = ClientRequest(
             head_version=_head_version(session.features),
             oldest_client_tid=self.requests.oldest_tid(),
             mdsmap_epoch=self.mdsmap.epoch,
-            flags=0,
-            num_retry=0,
+            flags=RequestFlag.REPLAY if request.unsafe else 0,
+            num_retry=request.num_retry & 0xFF,
             num_fwd=request.num_fwd & 0xFF,
             op=operation.op,
             caller_uid=who.uid,
             caller_gid=who.gid,
-            ino=0,
+            ino=request.created,
             args=operation.args,
             path=operation.path,
             path2=operation.path2,
             releases=releases,
             stamp=operation.stamp,
             data=operation.data,
+            ext_num_retry=request.num_retry,
             ext_num_fwd=request.num_fwd,
             gid_list=who.groups,
             owner_uid=who.uid if operation.creates else NO_OWNER,
             owner_gid=who.gid if operation.creates else NO_OWNER,
         )
-        if request.reserved is None:
-            request.reserved = self.engine.reserve(operation.brings)
-        session.send(message, tid=request.tid)  # raises where an argument fits no message: then it was never sent
-        request.sent = True
-        request.sent_at = now
+        session.send(message, tid=request.tid)
 
     def _flush_directories(self, operation: Operation, now: float) -> None:
         """Times set here on a directory go ahead of a change of its names: flushed later, they would undo what that
@@ -167,7 +188,9 @@ class Router(SessionHost):
                     self.engine.flush_times(path.ino, now)
             self._carry_out(now)
 
-    def make_connection(self, session: Session, addr: EntityAddr, now: float) -> Connection | None:
+    # Connections
+
+    def make_connection(self, owner: Owner, addr: EntityAddr, link: Link, now: float) -> Connection | None:
         who = self._credentials
         authenticator: NoneAuth | CephxAuthorizer
         if who.tickets.key is None:
@@ -175,14 +198,27 @@ class Router(SessionHost):
         else:
             ticket = who.tickets.usable(EntityType.MDS, now)
             if ticket is None:
+                if self.barred is not None:
+                    raise self.barred
                 self.tickets_wanted = True
                 return None
             authenticator = CephxAuthorizer(who.tickets, EntityType.MDS, ticket)
-        # The cookie names our side of a session that outlives its connection; any number but 0 will do.
-        cookie = who.tickets.random_u64() or 1
-        return Connection(
-            session, who.instance, authenticator, EntityType.MDS, addr, self.con_modes, who.tickets.global_id, cookie
+        return ConnectionV2(
+            owner, who.instance, authenticator, EntityType.MDS, addr, self.con_modes, who.tickets.global_id, link
         )
+
+    def new_link(self) -> Link:
+        return Link(self._credentials.tickets.random_u64() or 1)
+
+    def fraction(self) -> float:
+        return self._credentials.tickets.random_u64() / 2**64
+
+    # What becomes of a request
+
+    def _give_up(self, request: Request, error: Exception) -> None:
+        """Nobody will ever answer it."""
+        self._fail(request, error)
+        self.requests.finish(request)
 
     def _fail(self, request: Request, error: Exception) -> None:
         token = self.requests.release(request)
@@ -209,6 +245,8 @@ class Router(SessionHost):
             self._applied(operation, reply, inode, token is None, now)
         if inode is not None and operation.writes:
             request.inos.add(inode.ino)
+            if operation.creates and not reply.safe:
+                request.created = inode.ino
         if token is not None and reply.result < 0:
             self.out.append(Failed(token, MdsError(min(-reply.result, 2**31 - 1), None, operation.what)))
         elif token is not None:
@@ -252,7 +290,7 @@ class Router(SessionHost):
             match action:
                 case Send():
                     session = self.sessions.get(action.rank)
-                    if session is not None and (session.usable or session.state == "closing"):
+                    if session is not None and session.speaking:
                         session.send(action.message, tid=action.tid)
                 case NeedSession():
                     self._needed[action.rank] = None

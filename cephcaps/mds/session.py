@@ -1,39 +1,38 @@
-"""One client's session with one MDS rank: open, renew, close.
+"""One client's session with one MDS rank: open, renew, survive, close.
 
-A session outlives neither its MDS nor, yet, its connection. Sources: kernel: fs/ceph/mds_client.c; ceph:
-src/client/Client.cc, src/mds/Server.cc (``handle_client_session``).
+A session outlives its connections (`cephcaps.mds.carrier`), and its MDS: the daemon that takes the rank over is told
+what we hold. Sources: kernel: fs/ceph/mds_client.c; ceph: src/client/Client.cc, src/mds/Server.cc
+(``handle_client_session``, ``handle_client_reconnect``).
 """
 
 from __future__ import annotations
 
-from typing import Any, Literal, Protocol, TypeAlias
+from typing import Any, Literal, TypeAlias
 
-from cephcaps.actions import Action, Connect, Disconnect, Happened
+from cephcaps.actions import Happened
+from cephcaps.auth.cephx import TicketRefused
 from cephcaps.errors import AuthError, CephError, ProtocolViolation, SessionLost
-from cephcaps.messenger.connection import Connection, Phase
+from cephcaps.mds.carrier import Carrier
+from cephcaps.mds.host import SessionHost
+from cephcaps.messenger.connection import Connection, Undecodable
 from cephwire.caps import ClientCaps
 from cephwire.entity import EntityAddr
 from cephwire.frames import MessageHeader
 from cephwire.lease import ClientLease
-from cephwire.mdsmap import MdsInfo
+from cephwire.mdsmap import MdsInfo, MdsState
 from cephwire.quota import ClientQuota
 from cephwire.session import ClientSession, SessionFlag, SessionOp
 from cephwire.snap import ClientSnap
 
-__all__ = ["OUR_FEATURES", "Session", "SessionHost", "SessionState"]
+__all__ = ["OUR_FEATURES", "Session", "SessionState"]
 
 SessionState: TypeAlias = Literal["opening", "open", "stale", "reconnecting", "closing", "closed", "rejected"]
 
 NEVER = float("inf")
 RENEW_FRACTION = 3
 """Renew after a third of ``mdsmap.session_timeout`` (ceph: ``Client::tick``; the kernel takes a quarter)."""
-FIRST_PAUSE = 0.2
-MAX_PAUSE = 15.0
-"""Seconds between attempts to connect, doubling (``ms_initial_backoff``, ``ms_max_backoff``)."""
-TICKET_PAUSE = 1.0
-"""Seconds after which a ticket that has not come is asked for again."""
-HANDSHAKE_TIMEOUT = 10.0
-"""Seconds for an MDS to get from TCP to OPEN before it is tried anew."""
+ANSWER_TIMEOUT = 10.0
+"""Seconds for an MDS that serves to answer REQUEST_OPEN before it is asked over a new connection."""
 
 OUR_FEATURES = 0x1EFBFF
 """Client features we announce, bits 0-9, 11-15 and 17-20. Left out: reclaim (10), notify_session_state (16), enforcing
@@ -47,66 +46,26 @@ SHORT_FORM = 1
 """Version of CLIENT_SESSION that ends after the leases, as everyone sends all but REQUEST_OPEN."""
 
 
-class SessionHost(Protocol):
-    """All sessions' owner."""
-
-    out: list[Action]
-
-    def make_connection(self, session: Session, addr: EntityAddr, now: float) -> Connection | None:
-        """A connection for ``session``, or None until there is a ticket."""
-
-    def session_opened(self, session: Session, now: float) -> None: ...
-
-    def num_caps(self, rank: int) -> int: ...
-
-    def session_renewed(self, session: Session, now: float) -> None:
-        """Caps from before count again, as far as they were granted again."""
-
-    def session_stale(self, session: Session, now: float) -> None:
-        """Caps do not count until they are granted again."""
-
-    def recalled(self, session: Session, max_caps: int, now: float) -> None:
-        """The MDS wants us to hold no more caps than that."""
-
-    def session_read_only(self, session: Session, now: float) -> None:
-        """The MDS takes no changes any more."""
-
-    def barrier(self, session: Session, now: float) -> None:
-        """Send all that is owed before what comes next."""
-
-    def session_ended(self, session: Session, error: Exception, now: float) -> None:
-        """The session is gone and with it all that was sent over it."""
-
-    def session_closed(self, session: Session, now: float) -> None:
-        """The session was closed as we asked."""
-
-    def pushed(self, session: Session, header: MessageHeader, message: Any, now: float) -> None:
-        """A message about caps, leases, snapshots or quotas."""
-
-    def answered(self, session: Session, header: MessageHeader, message: Any, now: float) -> None:
-        """A reply, a forward, or anything else."""
-
-
 class Session:
     """What we and one rank have agreed on.
 
     Attributes:
-        rank, gid, addr: the MDS daemon; another gid is another daemon.
+        rank, gid, name: the MDS daemon; another gid is another daemon.
         state: as named in the protocol's documentation.
         seq: messages pushed to us since the session opened.
         cap_gen: rises whenever caps from before stop counting.
         cap_ttl: until when caps count without renewal, on the clock of ``now``.
         features: client features both sides have.
-        why: why it is not open, in words; empty if there is nothing to say.
+        why: why it is not open, or was interrupted, in words; empty if there is nothing to say.
         read_only: the MDS takes no changes any more, and says so with EROFS.
         final: why this MDS will not have another session with us; None if it may.
+        carrier: its connections.
     """
 
     def __init__(self, host: SessionHost, rank: int, info: MdsInfo, addr: EntityAddr, metadata: dict[str, str]) -> None:
         self.rank = rank
         self.gid = info.gid
         self.name = info.name
-        self.addr = addr
         self.state: SessionState = "opening"
         self.seq = 0
         self.cap_gen = 0
@@ -115,18 +74,21 @@ class Session:
         self.why = ""
         self.final: Exception | None = None
         self.read_only = False
-        self.connection: Connection | None = None
         self.metadata = metadata
         self.renew_interval = NEVER
+        self.carrier = Carrier(host, self, addr)
         self._host = host
         self._renew_seq = 0
         self._renew_at = NEVER
         self._renew_sent_at = 0.0
         self._session_timeout = 0.0
-        self._connect_at = 0.0
-        self._give_up = NEVER
-        self._pause = FIRST_PAUSE
+        self._answer_by = NEVER
+        self._greeted = False  # over this link the MDS has been asked to open, or told what we hold
+        self._accepted = False  # the rank's new holder has answered that
+        self._serving = True  # and it serves
+        self._forgotten: SessionLost | None = None  # what the MDS has let us know: it has another session's caps
         self._close_once_open = False
+        self._ticket_refused = False
 
     def __repr__(self) -> str:
         return f"<Session rank={self.rank} {self.state} seq={self.seq} num_caps={self.num_caps}>"
@@ -137,6 +99,15 @@ class Session:
         return self._host.num_caps(self.rank)
 
     @property
+    def addr(self) -> EntityAddr:
+        return self.carrier.addr
+
+    @property
+    def connection(self) -> Connection | None:
+        """The one that stands or is being made; None between attempts."""
+        return self.carrier.connection
+
+    @property
     def who(self) -> str:
         return f"mds.{self.rank} ({self.name}) at {self.addr}"
 
@@ -144,24 +115,27 @@ class Session:
     def usable(self) -> bool:
         return self.state in ("open", "stale")
 
+    @property
+    def speaking(self) -> bool:
+        """Whether the MDS listens to what is not a request."""
+        return self.usable or self.state == "closing" or (self.state == "reconnecting" and self._greeted)
+
     def set_timeout(self, session_timeout: float) -> None:
         """Seconds after which the MDS counts a silent client as stale, from the MDSMap."""
         self._session_timeout = session_timeout
         self.renew_interval = session_timeout / RENEW_FRACTION
 
     def connect(self, now: float) -> None:
-        if self.connection is not None or self.state != "opening" or now < self._connect_at:
-            return
-        self.connection = self._host.make_connection(self, self.addr, now)
-        if self.connection is None:
-            self._connect_at = now + TICKET_PAUSE
-            return
-        self._give_up = now + HANDSHAKE_TIMEOUT
-        self._host.out.append(Connect(self.connection))
+        try:
+            self.carrier.dial(now)
+        except CephError as error:
+            self._refused(error, now)
 
     def ticket_arrived(self, now: float) -> None:
-        self._connect_at = min(self._connect_at, now)
-        self.connect(now)
+        try:
+            self.carrier.ticket_arrived(now)
+        except CephError as error:
+            self._refused(error, now)
 
     def refuse(self, error: Exception) -> None:
         """There can be no session with this MDS."""
@@ -169,8 +143,7 @@ class Session:
         self._drop("rejected")
 
     def send(self, message: Any, tid: int = 0, version: int | None = None) -> None:
-        assert self.connection is not None
-        self.connection.send(message, tid=tid, version=version)
+        self.carrier.send(message, tid=tid, version=version)
 
     def _say(self, op: SessionOp, seq: int) -> None:
         self.send(ClientSession(op, seq), version=SHORT_FORM)
@@ -181,45 +154,85 @@ class Session:
 
     def close(self, now: float) -> None:
         """Ask the MDS to close; it answers with CLOSE, unless it has pushed more meanwhile."""
-        if self.state == "opening" and self.connection is not None and self.connection.phase is Phase.READY:
+        if self.state == "reconnecting" or (self.state == "opening" and self._greeted and self._forgotten is None):
             self._close_once_open = True  # to leave now would leave a session behind at the MDS
-            return
-        if self.state == "opening":
+        elif self.state == "opening":
+            lost = self._forgotten
             self._drop("closed")
+            if lost is not None:
+                self._end(lost, now)
             self._host.session_closed(self, now)
-        if not self.usable:
-            return
-        self._set_state("closing")
-        self._renew_at = NEVER
-        self._say(SessionOp.REQUEST_CLOSE, self.seq)
+        elif self.usable:
+            self._set_state("closing")
+            self._renew_at = NEVER
+            self._say(SessionOp.REQUEST_CLOSE, self.seq)
 
     # What time brings
 
     def next_deadline(self) -> float:
-        if self.state == "opening":
-            return self._give_up if self.connection is not None else self._connect_at
-        return self._renew_at
+        return min(self._renew_at, self._answer_by, self.carrier.next_deadline())
 
     def tick(self, now: float) -> None:
-        if self.state == "opening":
-            if self.connection is None:
-                self.connect(now)
-            elif now >= self._give_up:
-                self.lost(self.connection, CephError(f"no answer while awaiting {self.connection.phase.value}"), now)
-        elif now >= self._renew_at:
+        try:
+            broken = self.carrier.tick(now)
+        except CephError as error:
+            self._refused(error, now)
+            return
+        if broken is not None and self.connection is not None:
+            self.lost(self.connection, broken, now)
+        elif now >= self._answer_by:
+            self.why = f"no answer to REQUEST_OPEN in {ANSWER_TIMEOUT:.0f} s"
+            self._begin_anew(self.addr)
+            self.carrier.broke(now)
+        if now >= self._renew_at:
             self._renew(now)
 
     def _renew(self, now: float) -> None:
-        self._renew_seq += 1
-        self._renew_sent_at = now
         self._renew_at = now + self.renew_interval
-        self._say(SessionOp.REQUEST_RENEWCAPS, self._renew_seq)
+        if self.carrier.ready:  # else once it is
+            self._renew_seq += 1
+            self._renew_sent_at = now
+            self._say(SessionOp.REQUEST_RENEWCAPS, self._renew_seq)
 
     # What the connection brings
 
     def connection_ready(self, connection: Connection, now: float) -> None:
-        opening = ClientSession(SessionOp.REQUEST_OPEN, 0, metadata=self.metadata, features=OUR_FEATURES)
-        connection.send(opening)
+        self.carrier.stands(now)
+        self._ticket_refused = False
+        if self._greeted:
+            if self.usable and now >= self._renew_sent_at + self.renew_interval:
+                self._renew(now)
+            return
+        self._greeted = True
+        if self.state == "opening":
+            self._answer_by = now + ANSWER_TIMEOUT
+            self.send(ClientSession(SessionOp.REQUEST_OPEN, 0, metadata=self.metadata, features=OUR_FEATURES))
+        elif self.state == "reconnecting":
+            self.seq = 0
+            self.read_only = False
+            self.cap_gen += 1
+            self._renew_sent_at = now
+            self._host.session_resumes(self, now)
+
+    def connection_reset(self, connection: Connection, now: float) -> None:
+        """The MDS has dropped us, which is all that an evicted client hears of it."""
+        self._greeted = False
+        if self.state == "closing":
+            self._drop("closed")
+            self._host.session_closed(self, now)
+        elif self.usable:
+            self._be_forgotten("it had dropped this client: evicted, or taken for dead", now)
+
+    def _be_forgotten(self, why: str, now: float) -> None:
+        """The MDS has no session of ours any more. What it answers to REQUEST_OPEN tells how that came."""
+        self.why = why
+        self._forgotten = SessionLost(f"{self.who} ended the session: {why}", reason="evicted")
+        self._renew_at = NEVER
+        self.cap_gen += 1
+        self.cap_ttl = 0.0
+        self._greeted = False
+        self._set_state("opening")
+        self._host.session_stale(self, now)
 
     def message_received(self, connection: Connection, header: MessageHeader, message: Any, now: float) -> None:
         if isinstance(message, ClientSession):
@@ -247,7 +260,7 @@ class Session:
             case SessionOp.STALE:
                 self.cap_gen += 1
                 self.cap_ttl = 0.0
-                if self.state != "closing":
+                if self.usable:
                     self._set_state("stale")
                     self._host.session_stale(self, now)
                     self._renew(now)
@@ -256,12 +269,7 @@ class Session:
                 self._host.barrier(self, now)
                 self._say(SessionOp.FLUSHMSG_ACK, message.seq)
             case SessionOp.CLOSE:
-                asked = self.state == "closing"
-                self._drop("closed")
-                if asked:
-                    self._host.session_closed(self, now)
-                else:
-                    self._end(SessionLost(f"{self.who} closed the session", reason="closed"), now)
+                self._closed(now)
             case SessionOp.REJECT:
                 self._rejected(message, now)
             case SessionOp.RECALL_STATE:
@@ -274,15 +282,24 @@ class Session:
 
     def _opened(self, message: ClientSession, now: float) -> None:
         self.features = OUR_FEATURES & message.features
+        if self.state == "reconnecting":
+            self._accepted = True
+            self.cap_ttl = self._renew_sent_at + self._session_timeout
+            self._serve(now)
+            return
         if self.state != "opening":
             return  # again: only the features may be news
-        self._pause = FIRST_PAUSE
-        self._give_up = NEVER
+        self._answer_by = NEVER
+        lost, self._forgotten = self._forgotten, None
+        if lost is not None:
+            self._host.session_ended(self, lost, now)
         self.why = ""
+        self.seq = 0
         self.read_only = False  # else the MDS says so once more, at once
         self._renew_seq = 0
         self.cap_gen += 1
         self.cap_ttl = now + self._session_timeout
+        self._renew_sent_at = now
         self._renew_at = now + self.renew_interval
         self._set_state("open")
         if self._close_once_open:
@@ -290,9 +307,19 @@ class Session:
         else:
             self._host.session_opened(self, now)
 
+    def _closed(self, now: float) -> None:
+        """The MDS has ended the session: as we asked, because we reconnected too late, or for a reason of its own."""
+        asked = self.state == "closing"
+        late = self.state == "reconnecting"
+        self._drop("closed")
+        if asked:
+            self._host.session_closed(self, now)
+        else:
+            why = "did not take us back after it took the rank over" if late else "closed the session"
+            self._end(SessionLost(f"{self.who} {why}", reason="closed"), now)
+
     def _rejected(self, message: ClientSession, now: float) -> None:
         reason = message.metadata.get("error_string", "no reason given")
-        self._drop("rejected")
         error: Exception
         if message.flags & SessionFlag.BLOCKLISTED or "blocklisted" in reason:
             error = SessionLost(
@@ -306,53 +333,134 @@ class Session:
             )
         else:
             error = SessionLost(f"{self.who} refused the session: {reason}", reason="rejected")
-        self.final = error
-        self._end(error, now)
+        self.reject(error, now)
+
+    def reject(self, error: Exception, now: float) -> None:
+        """There will be no session any more, with whatever daemon."""
+        if self.final is None:
+            self.final = error
+            self._drop("rejected")
+            self._end(error, now)
+
+    def _refused(self, error: CephError, now: float) -> None:
+        """We are not let in."""
+        if self.state == "closing":
+            self._drop("closed")
+            self._host.session_closed(self, now)
+        elif self.state == "opening" and self._forgotten is None:
+            self.reject(AuthError(f"{self.who} refused us: {error}"), now)
+        else:
+            refused = f"{self.who} does not let us in again: {error}; check the key and connect anew"
+            self.reject(SessionLost(refused, reason="rejected"), now)
 
     @property
     def _entity(self) -> str:
         return f"client.{self.metadata.get('entity_id', '')}"
 
     def lost(self, connection: Connection, error: Exception, now: float) -> None:
-        """The connection is of no more use."""
+        """The connection is of no more use; the session goes on with another unless that is of no use either."""
         if connection is not self.connection:
             return
-        was = self.state
         self.why = str(error)
-        if was == "opening" and not isinstance(error, AuthError):
-            self._drop("opening")
-            self._connect_at = now + self._pause
-            self._pause = min(2 * self._pause, MAX_PAUSE)
-            return
-        self._drop("closed")
-        if was == "closing":
-            self._host.session_closed(self, now)
+        if isinstance(error, TicketRefused) and not self._ticket_refused:
+            self._ticket_refused = True  # the next is fresh
+            self._host.ticket_refused()
+            self.carrier.broke(now)
         elif isinstance(error, AuthError):
-            self.final = AuthError(f"{self.who} refused us: {error}")
-            self._end(self.final, now)
+            self._refused(error, now)
+        elif isinstance(error, Undecodable | ProtocolViolation) and self._greeted and self.state != "opening":
+            # It would be sent again, or be missed without a trace.
+            self.reject(SessionLost(f"{self.who} is not understood: {error}", reason="protocol"), now)
+        elif self.state in ("closed", "rejected"):
+            self.carrier.hang_up()
         else:
-            # The MDS keeps the session for whoever resumes it, and until then lets no other take its place.
-            broke = f"the connection to {self.who} broke: {error}; this client cannot resume it: connect a new one"
-            self.final = SessionLost(broke, reason="reset")
-            self._end(self.final, now)
+            self.carrier.broke(now)
 
-    def replaced(self, now: float) -> None:
-        """The MDSMap names another daemon for this rank."""
+    # What the MDSMap brings
+
+    def mapped(self, info: MdsInfo | None, addr: EntityAddr | None, now: float) -> None:
+        """The map names the rank's holder, or nobody."""
         if self.state in ("closed", "rejected"):
             return
-        self._drop("closed")
-        self._end(SessionLost(f"{self.who} is no longer the MDS of rank {self.rank}", reason="failed over"), now)
+        if info is None or addr is None:
+            if self.gid:
+                self.gid = 0
+                self._unseat(f"{self.who} is no longer the MDS of rank {self.rank}, and nobody else is yet", now)
+            return
+        if info.gid != self.gid:
+            self.gid, self.name = info.gid, info.name
+            self._unseat(f"rank {self.rank} is taken over by {info.name}", now)
+            self.carrier.renew(addr)
+        if self.state == "opening" and self.connection is None and info.state >= MdsState.CLIENTREPLAY:
+            self.connect(now)
+        elif self.state == "reconnecting":
+            self._recovering(info.state, now)
+
+    def _unseat(self, why: str, now: float) -> None:
+        """The MDS is gone. What it has not answered is told to the next."""
+        self.why = why
+        self._answer_by = self._renew_at = NEVER
+        self._begin_anew(self.addr)
+        if self.state == "opening":
+            return
+        if self.state == "closing":
+            self._close_once_open = True
+        self._accepted = self._serving = False
+        self._set_state("reconnecting")
+        self._host.session_unseated(self, now)
+
+    def _begin_anew(self, addr: EntityAddr) -> None:
+        self.carrier.renew(addr)
+        self._greeted = False
+        self._answer_by = NEVER
+
+    def _recovering(self, state: int, now: float) -> None:
+        """How far the rank's new holder has come."""
+        if state == MdsState.RECONNECT:
+            self.connect(now)
+        elif state > MdsState.RECONNECT:
+            if not self._greeted:
+                self._be_forgotten("it took the rank over without hearing from this client", now)
+                if state >= MdsState.CLIENTREPLAY:
+                    self.connect(now)
+                return
+            self._serving = state >= MdsState.ACTIVE
+            self._serve(now)
+
+    def _serve(self, now: float) -> None:
+        if not (self._accepted and self._serving):
+            return
+        self.why = ""
+        self._set_state("open")
+        self._renew(now)
+        self._host.session_served(self, now)
+        if self._close_once_open:
+            self.close(now)
+
+    def gone(self, now: float) -> None:
+        """The file system has no such rank any more."""
+        if self.state not in ("closed", "rejected"):
+            closing = self.state == "closing"
+            self._drop("closed")
+            if closing:
+                self._host.session_closed(self, now)
+            else:
+                self._end(SessionLost(f"rank {self.rank} was given up without a word to us", reason="closed"), now)
+
+    def abandon(self, now: float) -> None:
+        """Leave without a word."""
+        if self.state not in ("closed", "rejected"):
+            self._drop("closed")
+            self._host.session_closed(self, now)
 
     def _end(self, error: Exception, now: float) -> None:
         self.why = str(error)
         self._host.session_ended(self, error, now)
 
     def _drop(self, state: SessionState) -> None:
-        if self.connection is not None:
-            self.connection.close()
-            self._host.out.append(Disconnect(self.connection))
-            self.connection = None
-        self._renew_at = self._give_up = NEVER
+        self.carrier.hang_up()
+        self._renew_at = self._answer_by = NEVER
+        self._forgotten = None
         self._set_state(state)
 
     def _set_state(self, state: SessionState) -> None:

@@ -14,7 +14,9 @@ from cephcaps.auth.authenticator import Authenticator
 from cephcaps.auth.cephx import CephxLogin, Tickets
 from cephcaps.auth.none import NoneAuth
 from cephcaps.errors import AuthError, ConnectionFailed
-from cephcaps.messenger.connection import Connection, Instance, Phase
+from cephcaps.messenger.connection import Connection, Phase
+from cephcaps.messenger.link import Instance, Link
+from cephcaps.messenger.v2 import ConnectionV2
 from cephwire.control import AuthMethod, ConMode
 from cephwire.entity import AddrType, EntityAddr, EntityType, addresses
 from cephwire.frames import MessageHeader
@@ -170,7 +172,7 @@ class MonClient:
         if not self._queue:
             self._queue = self._shuffled()
         target = self._queue.pop()
-        self.connection = Connection(
+        self.connection = ConnectionV2(
             self,
             self._instance,
             self._authenticator(),
@@ -178,6 +180,7 @@ class MonClient:
             target,
             self._con_modes,
             self._tickets.global_id,
+            Link(0),
         )
         self._give_up = now + self._patience
         self._out.append(Connect(self.connection))
@@ -213,6 +216,9 @@ class MonClient:
         if self._wanted:
             self._send(MonSubscribe(dict(self._wanted), self._hostname))
         self._host.mon_ready(now)
+
+    def connection_reset(self, connection: Connection, now: float) -> None:
+        """Nothing of a monitor connection outlives it."""
 
     def message_received(self, connection: Connection, header: MessageHeader, message: Any, now: float) -> None:
         match message:

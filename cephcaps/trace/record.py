@@ -168,16 +168,16 @@ class Recorder:
     def _begin(self, talk: _Talk) -> Synthetic:
         """Packets for a connection that has something to say: by now all about it is known."""
         self._connections += 1
-        connection = talk.connection
-        before = self._sessions.get(connection.cookie, 0) if connection.cookie else 0
-        self._sessions[connection.cookie] = before + 1
+        connection, link = talk.connection, talk.connection.link
+        before = self._sessions.get(link.cookie, 0) if link.cookie else 0
+        self._sessions[link.cookie] = before + 1
         peers = Peers(
             client=EntityNum(EntityType.CLIENT, connection.global_id),
-            daemon=EntityNum(connection.peer_type, connection.peer_num),
+            daemon=EntityNum(connection.peer_type, link.peer_num),
             client_addr=_local_addr(connection, talk.local, self._connections),
             daemon_addr=connection.target,
-            features=connection.peer_features,
-            lossy=connection.lossy,
+            features=link.peer_features,
+            lossy=link.lossy,
             connect_seq=before,
         )
         talk.packets = Synthetic(peers, self._connections)

@@ -1,4 +1,4 @@
-"""A real Ceph cluster on loopback: one monitor, one in-memory OSD and some MDS daemons, up in seconds."""
+"""A real Ceph cluster on loopback: a monitor or some, one in-memory OSD and some MDS daemons, up in seconds."""
 
 from __future__ import annotations
 
@@ -90,6 +90,7 @@ class LiveCluster(Daemons):
     Args:
         release: one of ``release.RELEASES``, or a ``Release``.
         mds: number of MDS daemons.
+        mons: number of monitors, ``mon.a`` and so on.
         extra: text put at the end of ceph.conf, such as ``"[mds]\\nms inject socket failures = 100"``.
         session_timeout: seconds; Ceph takes no less than 30. For a shorter one: ``session config ID timeout S``.
         msgr2: whether the daemons speak messenger v2, and clients with them; else all is v1.
@@ -111,6 +112,7 @@ class LiveCluster(Daemons):
         release: str | Release = "pacific",
         *,
         mds: int = 2,
+        mons: int = 1,
         extra: str = "",
         session_timeout: int | None = None,
         msgr2: bool = True,
@@ -118,6 +120,7 @@ class LiveCluster(Daemons):
     ) -> None:
         super().__init__(find_release(release) if isinstance(release, str) else release)
         self.mds_names = tuple(f"mds.{chr(ord('a') + i)}" for i in range(mds))
+        self.mon_names = tuple(f"mon.{chr(ord('a') + i)}" for i in range(mons))
         self.fsid = str(uuid.uuid4())
         self.mon_host = ""
         self.aio = InThread(self)
@@ -241,10 +244,10 @@ class LiveCluster(Daemons):
     # How it comes up
 
     def _start_daemons(self) -> None:
-        for name in ("mon.a", "osd.0", *self.mds_names):
+        for name in (*self.mon_names, "osd.0", *self.mds_names):
             (self.directory / "data" / name).mkdir(parents=True)
         self._make_keyring()
-        self._start_monitor()
+        self._start_monitors()
         osd_uuid = str(uuid.uuid4())
         self.ceph("osd", "new", osd_uuid, 0)
         self._run("ceph-osd", "-i", "0", "--mkfs", "--osd-uuid", osd_uuid)
@@ -274,28 +277,37 @@ class LiveCluster(Daemons):
             words = [word for service, cap in caps.items() for word in ("--cap", service, cap)]
             self.release.run("ceph-authtool", keyring, "--gen-key", "-n", entity, *words)
 
-    def _start_monitor(self) -> None:
+    def _start_monitors(self) -> None:
         for attempt in range(1, BIND_ATTEMPTS + 1):
-            v2, v1 = _free_ports(self.address, 2)
-            speaks = [f"v2:{self.address}:{v2}"] if self._msgr2 else []
-            self.mon_host = f"[{','.join([*speaks, f'v1:{self.address}:{v1}'])}]"
+            ports = iter(_free_ports(self.address, 2 * len(self.mon_names)))
+            hosts = {name: self._mon_host(next(ports), next(ports)) for name in self.mon_names}
+            self.mon_host = ",".join(hosts.values())
             self._write_confs()
-            data = self.directory / "data" / "mon.a"
-            shutil.rmtree(data)
-            data.mkdir()
             monmap = self.release.inside(self.directory / "monmap")
-            self.release.run(
-                "monmaptool", "--create", "--clobber", "--fsid", self.fsid, "--addv", "a", self.mon_host, monmap
-            )
-            self._run("ceph-mon", "--mkfs", "-i", "a", "--monmap", monmap)
-            self._launch("mon.a")
+            named = [word for name, host in hosts.items() for word in ("--addv", name.removeprefix("mon."), host)]
+            self.release.run("monmaptool", "--create", "--clobber", "--fsid", self.fsid, *named, monmap)
+            for name in self.mon_names:
+                data = self.directory / "data" / name
+                shutil.rmtree(data)
+                data.mkdir()
+                self._run("ceph-mon", "--mkfs", "-i", name.removeprefix("mon."), "--monmap", monmap)
+                self._launch(name)
             try:
-                self._wait_for_answer("mon.a")
+                for name in self.mon_names:
+                    self._wait_for_answer(name)
                 return
             except ChildProcessError:
                 # Someone else, perhaps another cluster, was quicker to take a port that was free a moment ago.
-                if attempt == BIND_ATTEMPTS or not self._could_not_bind("mon.a"):
+                failed = [name for name in self.mon_names if self._could_not_bind(name)]
+                if attempt == BIND_ATTEMPTS or not failed:
                     raise
+                for name in self.mon_names:
+                    if name in self._daemons:
+                        self.kill_daemon(name)
+
+    def _mon_host(self, v2: int, v1: int) -> str:
+        speaks = [f"v2:{self.address}:{v2}"] if self._msgr2 else []
+        return f"[{','.join([*speaks, f'v1:{self.address}:{v1}'])}]"
 
     def _write_confs(self) -> None:
         msgr2 = str(self._msgr2).lower()

@@ -20,6 +20,7 @@ from .fuse import FuseMount
 from .recording import keep, read_back, recorded
 from .release import Release, find_release
 from .scenario import Captured, capture_scenario
+from .workload import found_by_lint
 
 HERE = Path(__file__).parent
 VERSION = pytest.StashKey[str]()
@@ -105,6 +106,20 @@ def every_client_records(
         raise
     finally:
         shutil.rmtree(folder)
+
+
+@pytest.fixture
+def clean_recordings(
+    request: pytest.FixtureRequest,
+    every_client_records: None,
+) -> Iterator[Path]:
+    """Where the test's clients record, ``client-1.pcapng`` and so on; lint must find nothing to say of them."""
+    folder = request.node.stash[RECORDINGS]
+    yield folder
+    found = {path.name: said for path in sorted(folder.glob("*.pcapng")) if (said := found_by_lint(path))}
+    if found:
+        keep(folder, request.node.name)
+    assert found == {}
 
 
 @pytest.fixture(autouse=True)

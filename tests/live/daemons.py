@@ -194,7 +194,7 @@ class Daemons:
                 raise ChildProcessError(f"{name} ended with {ended}: {self.log_tail(f'{name}.stderr', 10)}")
             with contextlib.suppress(OSError):
                 if name.startswith("mon."):
-                    return self.admin(name, "mon_status", timeout=5.0)["state"] == "leader"
+                    return self.admin(name, "mon_status", timeout=5.0)["state"] in ("leader", "peon")
                 self.admin(name, "version", timeout=5.0)
                 return True
             return False

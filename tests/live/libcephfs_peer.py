@@ -15,6 +15,7 @@ import os
 import struct
 import sys
 import threading
+import time
 from ctypes import POINTER, byref, c_char_p, c_int, c_int64, c_size_t, c_uint, c_uint64, c_void_p
 
 SETATTR_MTIME, SETATTR_ATIME = 1 << 3, 1 << 4
@@ -351,6 +352,17 @@ class Peer:
             return b"".join(parts).hex()
         finally:
             self.close(fd)
+
+    def churn(self, folder, seconds):
+        """Create files, set their modes and times, one after the other; gives how many."""
+        until, number = time.monotonic() + seconds, 0
+        while time.monotonic() < until:
+            path = f"{folder}/{number}"
+            self.close(self.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o644))
+            self.chmod(path, 0o600)
+            self.utimes(path, 10**18, 10**18 + number, True)
+            number += 1
+        return number
 
     # Caps, locks, lazy I/O
 

@@ -12,7 +12,9 @@ from cephcaps.auth.authenticator import Authenticator
 from cephcaps.auth.cephx import CephxAuthorizer, CephxLogin, Tickets
 from cephcaps.auth.crypto import CryptoKey
 from cephcaps.auth.none import NoneAuth
-from cephcaps.messenger.connection import Connection, Instance
+from cephcaps.messenger.connection import Connection
+from cephcaps.messenger.link import Instance, Link
+from cephcaps.messenger.v2 import ConnectionV2
 from cephwire.cephx import TicketList
 from cephwire.control import ConMode
 from cephwire.entity import AddrType, EntityAddr, EntityName, EntityType
@@ -37,11 +39,15 @@ class Listener:
     """An owner that only remembers."""
 
     ready: int = 0
+    resets: int = 0
     messages: list[Any] = field(default_factory=list)
     headers: list[MessageHeader] = field(default_factory=list)
 
     def connection_ready(self, connection: Connection, now: float) -> None:
         self.ready += 1
+
+    def connection_reset(self, connection: Connection, now: float) -> None:
+        self.resets += 1
 
     def message_received(self, connection: Connection, header: MessageHeader, message: Any, now: float) -> None:
         self.headers.append(header)
@@ -107,7 +113,7 @@ def _pair(
     cookie: int,
 ) -> Pair:
     owner = Listener()
-    client = Connection(owner, Instance(NONCE), authenticator, kind, addr, (mode,), tickets.global_id, cookie)
+    client = ConnectionV2(owner, Instance(NONCE), authenticator, kind, addr, (mode,), tickets.global_id, Link(cookie))
     return Pair(client, Peer(kind, addr, login, (ConMode.SECURE, ConMode.CRC)), owner, tickets, keys)
 
 

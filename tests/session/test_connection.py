@@ -115,7 +115,7 @@ def test_the_client_says_who_it_is_to_a_monitor() -> None:
     assert ident.gid == pair.tickets.global_id == 4100
     assert (ident.global_seq, ident.flags, ident.cookie) == (1, IDENT_LOSSY, 0)
     assert (ident.supported_features, ident.required_features) == (CLIENT_FEATURES, REQUIRED_FEATURES)
-    assert pair.client.lossy
+    assert pair.client.link.lossy
 
 
 def test_the_client_keeps_its_session_with_an_mds() -> None:
@@ -124,7 +124,7 @@ def test_the_client_keeps_its_session_with_an_mds() -> None:
 
     assert ident.target_addr == MDS_ADDR
     assert (ident.gid, ident.flags, ident.cookie) == (4100, 0, COOKIE)
-    assert not pair.client.lossy
+    assert not pair.client.link.lossy
 
 
 def test_every_attempt_counts_in_the_global_seq() -> None:
@@ -141,7 +141,7 @@ def test_the_server_decides_whether_the_session_is_kept() -> None:
     pair = mds_pair()
     pair.server.answers[ClientIdent] = lambda frame: mon_pair().server.ident(addr=MDS_ADDR)
 
-    assert pair.meet().client.lossy
+    assert pair.meet().client.link.lossy
 
 
 @pytest.mark.parametrize(
@@ -376,7 +376,7 @@ def test_a_message_sent_again_is_dropped_and_a_gap_is_not_minded(mode: ConMode) 
     pair.receive()
 
     assert [message.config[""] for message in pair.owner.messages] == ["first", "third", "ninth"]
-    assert pair.client.in_seq == 9
+    assert pair.client.link.in_seq == 9
 
 
 def test_messages_of_unknown_type_are_counted_and_acknowledged() -> None:
@@ -388,7 +388,7 @@ def test_messages_of_unknown_type_are_counted_and_acknowledged() -> None:
 
     assert pair.client.unknown == {7777: 2, 8888: 1}
     assert not pair.owner.messages
-    assert pair.client.in_seq == 3
+    assert pair.client.link.in_seq == 3
 
 
 def test_a_message_we_are_too_old_for_is_malformed() -> None:

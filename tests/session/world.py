@@ -16,7 +16,8 @@ from cephcaps.errors import AuthError, ConnectionFailed, MalformedMessage, Proto
 from cephcaps.mds.requests import Operation
 from cephcaps.mds.routing import Credentials
 from cephcaps.mds.session import Session
-from cephcaps.messenger.connection import Connection, Instance
+from cephcaps.messenger.connection import Connection
+from cephcaps.messenger.link import Instance
 from cephcaps.monitor.client import MonTimers
 from cephwire.caps import ClientCaps
 from cephwire.control import ConMode

@@ -29,6 +29,7 @@ class Link:
     def __init__(self, flow: Flow) -> None:
         host, _, port = flow.daemon.rpartition(":")
         self.tap: Any = None
+        self.link = self
         self.cookie = flow.number
         self.global_id = flow.client_id
         self.peer_type = EntityType.MDS

@@ -63,6 +63,7 @@ class Link:
         self, host: str = "192.0.2.2", kind: EntityType = EntityType.MDS, num: int = 3, cookie: int = 7
     ) -> None:
         self.tap: Any = None
+        self.link = self
         self.cookie = cookie
         self.global_id = 4123
         self.peer_type = kind

@@ -1,0 +1,162 @@
+"""Carries one session over as many connections as it takes: dials, resumes, backs off, notices a dead peer.
+
+Sources: ceph: src/msg/async/ProtocolV2.cc (``fault``, ``reconnect``); src/common/options (``ms_initial_backoff``,
+``ms_max_backoff``).
+"""
+
+from __future__ import annotations
+
+from typing import Any, Protocol
+
+from cephcaps.actions import Action, Connect, Disconnect
+from cephcaps.errors import ConnectionFailed
+from cephcaps.messenger.connection import Connection, Owner, Phase
+from cephcaps.messenger.link import Link
+from cephwire.entity import EntityAddr
+
+__all__ = ["Carrier", "Dialer"]
+
+NEVER = float("inf")
+NSEC = 1_000_000_000
+FIRST_PAUSE = 0.2
+MAX_PAUSE = 15.0
+"""Seconds between attempts to connect, doubling (``ms_initial_backoff``, ``ms_max_backoff``)."""
+TICKET_PAUSE = 1.0
+"""Seconds after which a ticket that has not come is asked for again."""
+HANDSHAKE_TIMEOUT = 10.0
+"""Seconds for the peer to get from TCP to messages before it is tried anew."""
+PING_INTERVAL = 10.0
+MISSED_PINGS = 3
+"""Pings in a row on which nothing was heard: the peer is gone. Counted, not timed: after a process was frozen, what
+came meanwhile is read after the first of them."""
+
+
+class Dialer(Protocol):
+    """Who makes connections."""
+
+    out: list[Action]
+
+    def make_connection(self, owner: Owner, addr: EntityAddr, link: Link, now: float) -> Connection | None:
+        """A connection for ``owner``, or None until there is a ticket.
+
+        Raises:
+            CephError: there will be none.
+        """
+
+    def new_link(self) -> Link:
+        """A link to a peer that has not heard of us."""
+
+    def fraction(self) -> float:
+        """A random number from 0 up to 1."""
+
+
+class Carrier:
+    """The connections of one session, one after the other.
+
+    Attributes:
+        addr: where the peer is.
+        link: what they have in common.
+        connection: the one that stands or is being made, None between attempts.
+        broken: how many that stood have broken.
+    """
+
+    def __init__(self, dialer: Dialer, owner: Owner, addr: EntityAddr) -> None:
+        self.addr = addr
+        self.link = dialer.new_link()
+        self.connection: Connection | None = None
+        self.broken = 0
+        self._dialer = dialer
+        self._owner = owner
+        self._dial_at = NEVER
+        self._give_up = NEVER
+        self._ping_at = NEVER
+        self._unheard = 0
+        self._pause = FIRST_PAUSE
+
+    @property
+    def ready(self) -> bool:
+        """Whether messages leave at once."""
+        return self.connection is not None and self.connection.phase is Phase.READY
+
+    def send(self, message: Any, tid: int = 0, version: int | None = None) -> None:
+        """Send now, or once there is a connection again."""
+        outgoing = self.link.number(message, tid, version)
+        if self.connection is not None and self.connection.phase is Phase.READY:
+            self.connection.carry(outgoing)
+
+    def dial(self, now: float) -> None:
+        """Connect now, unless that is being done.
+
+        Raises:
+            CephError: there will be no connection.
+        """
+        if self.connection is not None:
+            return
+        self.connection = self._dialer.make_connection(self._owner, self.addr, self.link, now)
+        if self.connection is None:
+            self._dial_at = now + TICKET_PAUSE
+            return
+        self._dial_at = NEVER
+        self._give_up = now + HANDSHAKE_TIMEOUT
+        self._dialer.out.append(Connect(self.connection))
+
+    def ticket_arrived(self, now: float) -> None:
+        """Raises what `dial` does."""
+        if self._dial_at != NEVER:
+            self.dial(now)
+
+    def stands(self, now: float) -> None:
+        """The handshake is done."""
+        self._give_up = NEVER
+        self._pause = FIRST_PAUSE
+        self._ping_at = now + PING_INTERVAL
+        self._unheard = 0
+
+    def broke(self, now: float) -> None:
+        """The connection is of no more use: another is made after a pause, of at least half its length."""
+        if self._give_up == NEVER:
+            self.broken += 1
+        self.hang_up()
+        self._dial_at = now + self._pause * (1 + self._dialer.fraction()) / 2
+        self._pause = min(2 * self._pause, MAX_PAUSE)
+
+    def hang_up(self) -> None:
+        """Be without a connection until `dial` is called."""
+        self._dial_at = self._give_up = self._ping_at = NEVER
+        if self.connection is not None:
+            self.connection.close()
+            self._dialer.out.append(Disconnect(self.connection))
+            self.connection = None
+
+    def renew(self, addr: EntityAddr) -> None:
+        """Hang up for good: what follows begins anew, with the peer at ``addr``."""
+        self.hang_up()
+        self.addr = addr
+        self.link = self._dialer.new_link()
+        self._pause = FIRST_PAUSE
+
+    # What time brings
+
+    def next_deadline(self) -> float:
+        return min(self._dial_at, self._give_up, self._ping_at)
+
+    def tick(self, now: float) -> ConnectionFailed | None:
+        """Do what is due; gives why the connection is of no more use, if it is not.
+
+        Raises:
+            CephError: there will be no connection.
+        """
+        connection = self.connection
+        if connection is None:
+            if now >= self._dial_at:
+                self.dial(now)
+        elif now >= self._give_up:
+            return ConnectionFailed(f"no answer while awaiting {connection.phase.value}")
+        elif now >= self._ping_at:
+            heard = connection.last_heard >= self._ping_at - PING_INTERVAL
+            self._unheard = 0 if heard else self._unheard + 1
+            if self._unheard > MISSED_PINGS:
+                return ConnectionFailed(f"silent for {now - connection.last_heard:.0f} s")
+            self._ping_at = now + PING_INTERVAL
+            connection.keepalive(int(now * NSEC))
+        return None
