@@ -160,6 +160,7 @@ class Core:
         self.fscid: int | None = None
         self.fsid = b""
         self.osd_epoch = 0
+        self._known_as = 0  # the global_id of our sessions
         self._mount: tuple[int, float] | None = None  # token and deadline
         self._closing: tuple[int, float] | None = None
 
@@ -287,7 +288,21 @@ class Core:
     # What the monitors bring
 
     def mon_ready(self, now: float) -> None:
+        known_as, self._known_as = self._known_as, self.tickets.global_id
+        if known_as not in (0, self._known_as):
+            self._be_another(known_as, now)
         self.mds.tickets_renewed(now)
+
+    def _be_another(self, known_as: int, now: float) -> None:
+        """The monitors have let us in as somebody else than the MDSs know: their sessions are not ours any more."""
+        why = (
+            f"the monitors, to whom the AUTH ticket of client.{known_as} was too old, take this client for another, "
+            f"client.{self._known_as}: connect anew"
+        )
+        self.out.append(Happened("client.renamed", {"was": known_as, "global_id": self._known_as}))
+        for session in list(self.mds.sessions.values()):
+            if session.state not in ("closed", "rejected"):
+                session.reject(SessionLost(why, reason="rejected"), now)
 
     def mon_refused(self, error: AuthError, now: float) -> None:
         self._fail_mount(error)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Protocol
 
+from cephcaps.auth.crypto import CryptoKey
 from cephwire.control import AuthBadMethod, AuthDone, AuthMethod
 from cephwire.keys import ConnectionSecret
 
@@ -16,15 +17,15 @@ class Secrets:
     """What both ends share once authenticated.
 
     Attributes:
-        session_key: signs the handshake; empty under method NONE, whose signatures are zeros.
+        session_key: signs the handshake, and in messenger v1 every message; None under method NONE, which signs nothing.
         connection_secret: keys secure mode; None in crc mode.
     """
 
-    session_key: bytes = field(repr=False)
+    session_key: CryptoKey | None = field(repr=False)
     connection_secret: ConnectionSecret | None
 
 
-NO_SECRETS = Secrets(b"", None)
+NO_SECRETS = Secrets(None, None)
 
 
 class Authenticator(Protocol):

@@ -48,7 +48,7 @@ from cephwire.entity import EntityName, EntityType
 from cephwire.errors import MalformedMessage
 from cephwire.keys import ConnectionSecret, KeyUsage
 
-__all__ = ["CephxAuthorizer", "CephxLogin", "Ticket", "TicketRefused", "Tickets"]
+__all__ = ["CephxAuthorizer", "CephxLogin", "LoginRefused", "Ticket", "TicketRefused", "Tickets"]
 
 NSEC = 1_000_000_000
 EACCES = 13
@@ -77,6 +77,10 @@ authorizers: Codec[Authorizer] = Codec(AUTHORIZER)
 proofs: Codec[AuthorizerProof] = Codec(AUTHORIZER_PROOF)
 challenges: Codec[AuthorizerChallenge] = Codec(AUTHORIZER_CHALLENGE)
 authorizer_replies: Codec[AuthorizerReply] = Codec(AUTHORIZER_REPLY)
+
+
+class LoginRefused(AuthError):
+    """A monitor does not let us in. Whether it minds the key or the identity we want back, it does not say."""
 
 
 class TicketRefused(AuthError):
@@ -119,13 +123,18 @@ class Tickets:
     def random_u64(self) -> int:
         return int.from_bytes(self.entropy(8), "little")
 
+    def fraction(self) -> float:
+        """A random number from 0 up to 1."""
+        return (self.random_u64() >> 11) / 2**53
+
     def usable(self, service: int, now: float) -> Ticket | None:
         ticket = self.held.get(service)
         return ticket if ticket is not None and now < ticket.expires else None
 
     def renew_at(self) -> float:
         """When the first of the tickets wants to be renewed."""
-        return min((ticket.renew_after for ticket in self.held.values()), default=float("inf"))
+        renewed = SERVICES | EntityType.AUTH  # a monitor may give what nobody asked for
+        return min((t.renew_after for service, t in self.held.items() if service & renewed), default=float("inf"))
 
     def due(self, now: float) -> int:
         """The services, as a sum, whose tickets are missing or want renewal; AUTH apart."""
@@ -203,22 +212,27 @@ class Tickets:
 
 
 class CephxLogin:
-    """Authenticates a connection to a monitor with our key; brings the tickets."""
+    """Authenticates a connection to a monitor with our key; brings the tickets.
 
-    def __init__(self, tickets: Tickets) -> None:
+    Args:
+        anew: ask for a new global_id even if we have one, as no monitor accepts the proof of the old any more.
+    """
+
+    def __init__(self, tickets: Tickets, *, anew: bool = False) -> None:
         self.tickets = tickets
         self.server_challenge: int | None = None
+        self._granted = Tickets(tickets.name, tickets.key, tickets.entropy) if anew else tickets
 
     def request(self) -> tuple[AuthMethod, bytes]:
-        return AuthMethod.CEPHX, mon_auth_requests.encode(MonAuthRequest(self.tickets.name, self.tickets.global_id))
+        return AuthMethod.CEPHX, mon_auth_requests.encode(MonAuthRequest(self.tickets.name, self._granted.global_id))
 
     def more(self, payload: bytes) -> bytes:
         self.server_challenge = server_challenges.decode(payload).server_challenge
-        return self.tickets.authenticate(self.server_challenge)
+        return self._granted.authenticate(self.server_challenge)
 
     def refused(self, answer: AuthBadMethod) -> tuple[AuthMethod, bytes]:
         if answer.result == -EACCES:
-            raise AuthError(
+            raise LoginRefused(
                 f"{self.tickets.name} is unknown to the cluster, or its key is wrong, or it has no mon caps; monitors "
                 f"do not say which: compare the keyring with `ceph auth get {self.tickets.name}`"
             )
@@ -231,9 +245,10 @@ class CephxLogin:
     def done(self, answer: AuthDone, now: float) -> Secrets:
         if self.server_challenge is None:
             raise AuthError(f"the monitor let {self.tickets.name} in without proof of its key: it is not to be trusted")
-        connection_secret = self.tickets.answer(answer.payload, now)
-        self.tickets.global_id = answer.global_id
-        return Secrets(self.tickets.held[EntityType.AUTH].session_key.secret, connection_secret)
+        connection_secret = self._granted.answer(answer.payload, now)
+        self.tickets.held = self._granted.held
+        self.tickets.global_id = self._granted.global_id = answer.global_id
+        return Secrets(self.tickets.held[EntityType.AUTH].session_key, connection_secret)
 
 
 class CephxAuthorizer:
@@ -263,7 +278,7 @@ class CephxAuthorizer:
             raise AuthError(
                 f"the peer cannot read our {self._service.name} ticket: it is not the service it claims to be"
             )
-        return Secrets(self._ticket.session_key.secret, reply.connection_secret)
+        return Secrets(self._ticket.session_key, reply.connection_secret)
 
     def _proof(self, proof: AuthorizerProof) -> bytes:
         return authorizers.encode(self._tickets.authorizer(self._service, self._ticket, proof))

@@ -48,6 +48,9 @@ KRB5_MAC_SIZE = 24
 ZERO_IV = bytes(BLOCK)
 """RFC 8009's initial cipher state, also the first thing its HMAC covers (section 5)."""
 
+SIGNED_SIZE = 32
+"""Of what AES encrypts for a signature, the bytes that count; its padding is left out."""
+
 LENGTH = struct.Struct("<I")
 
 crypto_keys: Codec[WireKey] = Codec(CRYPTO_KEY)
@@ -189,11 +192,16 @@ class CryptoKey:
             digest = _prefixed(_aes_encrypt(self.secret, envelopes.encode(Envelope(challenges))))
         else:
             digest = hmac.digest(self.secret, challenges, "sha256")
-        # Whole words only: with its length in front AES gives 36 bytes, the last four of which do not count.
-        proof = 0
-        for word in struct.unpack_from(f"<{len(digest) // 8}Q", digest):
-            proof ^= word
-        return proof
+        return _folded(digest)
+
+    def signature(self, block: bytes) -> int:
+        """The u64 that signs a message of messenger v1, made from 32 bytes that stand for it.
+
+        Source: ceph: src/auth/cephx/CephxSessionHandler.cc, ``_calc_signature``.
+        """
+        if self.type == CryptoType.AES:
+            return _folded(_aes_encrypt(self.secret, block)[:SIGNED_SIZE])
+        return _folded(hmac.digest(self.secret, block, "sha256"))
 
     def _derive(self, usage: int) -> tuple[bytes, bytes]:
         """Encryption key and MAC key for ``usage``, derived once."""
@@ -214,6 +222,14 @@ def derive_key(secret: bytes, usage: int, purpose: int, size: int) -> bytes:
 
 def _mac(key: bytes, ciphertext: bytes) -> bytes:
     return hmac.digest(key, ZERO_IV + ciphertext, "sha384")[:KRB5_MAC_SIZE]
+
+
+def _folded(digest: bytes) -> int:
+    """All whole words, xored: with its length in front AES gives 36 bytes, the last four of which do not count."""
+    folded = 0
+    for word in struct.unpack_from(f"<{len(digest) // 8}Q", digest):
+        folded ^= word
+    return folded
 
 
 def _prefixed(sealed: bytes) -> bytes:

@@ -71,6 +71,11 @@ class Sessions:
         for ino in self._cache.in_use:
             self._cache.wake(self._cache.inodes[ino])
 
+    def suspended(self, rank: int) -> None:
+        """It is not known what has become of the session: nothing counts, and nothing can be sent."""
+        state = self._cache.rank(rank)
+        state.recovering, state.ttl = True, 0.0
+
     def unseated(self, rank: int, now: float) -> None:
         """The MDS is gone. Caps that nothing pins are dropped; as they will not be told, nobody is owed a release."""
         state = self._cache.rank(rank)

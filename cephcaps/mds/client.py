@@ -33,6 +33,8 @@ __all__ = ["MdsClient"]
 
 NEVER = float("inf")
 U32 = 2**32
+NAMED = 10
+"""Of what is lost, named in an error's words; its ``lost`` has all."""
 RECOVERY_INTERVAL = 30 * 60.0
 """Seconds between recoveries from a blocklisting (kernel: fs/ceph/super.c, ``maybe_recover_session``)."""
 HOOK_SHARE = 0.75
@@ -131,6 +133,8 @@ class MdsClient(Router):
         if self._closing is not None:
             self.waits.cancel(self._closing)
         self._closing = None
+        for request in self.requests:
+            self._give_up(request, SessionLost(f"the client was closed before {request} was answered", reason="closed"))
         for session in self.sessions.values():
             session.abandon(now)
 
@@ -229,6 +233,10 @@ class MdsClient(Router):
         self.engine.sessions.stale(session.rank, session.cap_gen)
         self._changed(session)
 
+    def session_suspended(self, session: Session, now: float) -> None:
+        self.engine.sessions.suspended(session.rank)
+        self._changed(session)
+
     def session_unseated(self, session: Session, now: float) -> None:
         self.engine.rank_unseated(session.rank, now)
         self._changed(session)
@@ -312,7 +320,7 @@ class MdsClient(Router):
         if lost:
             named = tuple(dict.fromkeys(lost.values()))
             reason = error.reason if isinstance(error, SessionLost) else "lost"
-            lost_here = f"{error}; changes the MDS has not got are lost: {', '.join(named)}"
+            lost_here = f"{error}; changes the MDS has not got are lost: {_some(named)}"
             error = SessionLost(lost_here, reason=reason, lost=named)
         for wait in self.waits.on(set(lost)) if lost else ():
             self.out.append(Failed(wait.token, error))
@@ -324,6 +332,7 @@ class MdsClient(Router):
                 self._give_up(request, error)
             else:
                 request.sent = False  # it may still go to whoever holds the rank next
+        self._route_waiting(now)
         self._maybe_closed()
 
     def session_closed(self, session: Session, now: float) -> None:
@@ -374,3 +383,9 @@ class MdsClient(Router):
             self.out.append(Failed(wait.token, RequestTimeout(f"timed out awaiting {awaited}", awaited=awaited)))
         self.engine.tick(now)
         self._carry_out(now)
+
+
+def _some(named: tuple[str, ...]) -> str:
+    """The first few, and how many there are."""
+    more = len(named) - NAMED
+    return ", ".join(named[:NAMED]) + (f" and {more} more" if more > 0 else "")

@@ -26,6 +26,9 @@ class SessionHost(Dialer, Protocol):
     def session_stale(self, session: Session, now: float) -> None:
         """Caps do not count until they are granted again."""
 
+    def session_suspended(self, session: Session, now: float) -> None:
+        """Nothing counts and nothing can be sent until it is known what has become of the session."""
+
     def session_unseated(self, session: Session, now: float) -> None:
         """The MDS is gone; until another has taken the rank over nothing can be sent."""
 

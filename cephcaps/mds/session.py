@@ -215,7 +215,7 @@ class Session:
             self._host.session_resumes(self, now)
 
     def connection_reset(self, connection: Connection, now: float) -> None:
-        """The MDS has dropped us, which is all that an evicted client hears of it."""
+        """The MDS has dropped us, which is all that an evicted client hears of it. One that shuts down does so too."""
         self._greeted = False
         if self.state == "closing":
             self._drop("closed")
@@ -224,15 +224,14 @@ class Session:
             self._be_forgotten("it had dropped this client: evicted, or taken for dead", now)
 
     def _be_forgotten(self, why: str, now: float) -> None:
-        """The MDS has no session of ours any more. What it answers to REQUEST_OPEN tells how that came."""
+        """The MDS has no session of ours any more, it seems. What it answers to REQUEST_OPEN tells how that came."""
         self.why = why
         self._forgotten = SessionLost(f"{self.who} ended the session: {why}", reason="evicted")
         self._renew_at = NEVER
-        self.cap_gen += 1
         self.cap_ttl = 0.0
         self._greeted = False
         self._set_state("opening")
-        self._host.session_stale(self, now)
+        self._host.session_suspended(self, now)
 
     def message_received(self, connection: Connection, header: MessageHeader, message: Any, now: float) -> None:
         if isinstance(message, ClientSession):
@@ -401,8 +400,9 @@ class Session:
         self.why = why
         self._answer_by = self._renew_at = NEVER
         self._begin_anew(self.addr)
-        if self.state == "opening":
+        if self.state == "opening" and self._forgotten is None:
             return
+        self._forgotten = None  # it may have been dying: its successor knows better
         if self.state == "closing":
             self._close_once_open = True
         self._accepted = self._serving = False
@@ -424,7 +424,8 @@ class Session:
                 if state >= MdsState.CLIENTREPLAY:
                     self.connect(now)
                 return
-            self._serving = state >= MdsState.ACTIVE
+            # Not later: to carry out what is sent it again, it may have to ask caps back of us.
+            self._serving = state >= MdsState.CLIENTREPLAY
             self._serve(now)
 
     def _serve(self, now: float) -> None:
@@ -451,7 +452,7 @@ class Session:
         """Leave without a word."""
         if self.state not in ("closed", "rejected"):
             self._drop("closed")
-            self._host.session_closed(self, now)
+            self._end(SessionLost(f"the session with {self.who} was given up", reason="closed"), now)
 
     def _end(self, error: Exception, now: float) -> None:
         self.why = str(error)

@@ -27,6 +27,7 @@ class Phase(Enum):
 
     BANNER = "the peer's banner"
     HELLO = "the peer's HELLO"
+    CONNECT = "the peer's answer to our connect"
     AUTH = "authentication"
     SIGNATURE = "the peer's signature"
     IDENT = "the peer's ident"
@@ -110,6 +111,11 @@ class Connection:
         """The peer, in words for errors."""
         return f"{self.peer_type.name.lower()} at {self.target}"
 
+    @property
+    def mode(self) -> str:
+        """How what is said here is protected, in the words of ``ms_mode``."""
+        return self.con_mode.name.lower()
+
     def receive(self, data: bytes, now: float) -> None:
         """Take in bytes, however they are cut.
 
@@ -135,7 +141,6 @@ class Connection:
     def carry(self, outgoing: Outgoing) -> None:
         """Write a message that has its number; only once the handshake is done."""
         link = self.link
-        self._acked = link.in_seq
         header = MessageHeader(
             seq=outgoing.seq,
             tid=outgoing.tid,

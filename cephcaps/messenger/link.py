@@ -26,18 +26,21 @@ class Instance:
 
     Attributes:
         nonce: with our IP the key under which servers file us, and what gets blocklisted. Not 0.
+        messenger: what we speak with all of them, as the type of addresses: MSGR2, or LEGACY for messenger v1. A server
+            drops what one speaks when the same address and nonce come to it over the other.
         global_seq: counts connection attempts; a server refuses one lower than it has seen.
         hosts: our IPs, as daemons saw us.
     """
 
     nonce: int
+    messenger: AddrType = AddrType.MSGR2
     global_seq: int = 0
     hosts: set[str] = field(default_factory=set)
 
     def address(self, host: str) -> EntityAddr:
         """Ours, for a daemon that sees us at ``host``. Port 0, as nobody connects to a client."""
         self.hosts.add(host)
-        return EntityAddr.make(AddrType.MSGR2, host, 0, self.nonce)
+        return EntityAddr.make(self.messenger, host, 0, self.nonce)
 
     def meant_by(self, listed: AnyAddr) -> bool:
         """Whether an entry of the OSDMap's blocklist is for us: an entry without port and nonce is for the whole IP."""
@@ -71,7 +74,8 @@ class Link:
 
     Attributes:
         peer_cookie: names the peer's side; 0 until it has introduced itself, when there is nothing to resume.
-        connect_seq: counts the times it was resumed, as far as the peer confirmed them.
+        connect_seq: counts the times it was resumed, as far as the peer confirmed them; messenger v1 counts the first
+            connection too.
         in_seq, out_seq: last message received and sent.
         unacked: what the peer may not have got, oldest first.
         peer_num: the peer's number, such as a rank; -1 while unknown.

@@ -9,6 +9,7 @@ import hmac
 from typing import Any
 
 from cephcaps.auth.authenticator import Authenticator
+from cephcaps.auth.crypto import CryptoKey
 from cephcaps.errors import ConnectionFailed, ProtocolViolation
 from cephcaps.messenger.connection import Connection, Owner, Phase
 from cephcaps.messenger.framing import MAX_FRAME, FrameReader, FrameWriter
@@ -118,6 +119,7 @@ class ConnectionV2(Connection):
         self._write(Ack(seq))
 
     def _write_message(self, header: MessageHeader, front: bytes, middle: bytes, data: bytes) -> None:
+        self._acked = self.link.in_seq  # it takes our ack along
         self.out.append(self._writer.frame(Tag.MESSAGE, (headers.encode(header), front, middle, data)))
 
     def _write(self, payload: Any) -> None:
@@ -297,9 +299,9 @@ class ConnectionV2(Connection):
         self._deliver(header, front, middle, data, now)
 
 
-def _signature(session_key: bytes, transcript: bytes | bytearray) -> bytes:
+def _signature(session_key: CryptoKey | None, transcript: bytes | bytearray) -> bytes:
     """What proves to the other side that both saw the same handshake (ceph: ``AuthSignatureFrame``)."""
-    return hmac.digest(session_key, transcript, "sha256") if session_key else NO_SIGNATURE
+    return NO_SIGNATURE if session_key is None else hmac.digest(session_key.secret, transcript, "sha256")
 
 
 def _entity_type(number: int) -> str:

@@ -1,22 +1,25 @@
 """One client's dealings with the monitors: finding one, proving who we are, subscriptions, tickets.
 
-Monitor connections are lossy: when one breaks, another monitor is tried, with the old identity, and everything wanted
-is asked for again. Sources: ceph: src/mon/MonClient.cc; doc/dev/mon-bootstrap.rst.
+Monitor connections are lossy: when one breaks, another monitor is tried (`cephcaps.monitor.hunt`), with the old
+identity, and everything wanted is asked for again. Sources: ceph: src/mon/MonClient.cc; doc/dev/mon-bootstrap.rst;
+src/auth/cephx/CephxServiceHandler.cc (what a monitor refuses).
 """
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 from cephcaps.actions import Action, Connect, Disconnect, Happened
 from cephcaps.auth.authenticator import Authenticator
-from cephcaps.auth.cephx import CephxLogin, Tickets
+from cephcaps.auth.cephx import CephxLogin, LoginRefused, Tickets
 from cephcaps.auth.none import NoneAuth
 from cephcaps.errors import AuthError, ConnectionFailed
 from cephcaps.messenger.connection import Connection, Phase
 from cephcaps.messenger.link import Instance, Link
 from cephcaps.messenger.v2 import ConnectionV2
+from cephcaps.monitor.hunt import Hunt
 from cephwire.control import AuthMethod, ConMode
 from cephwire.entity import AddrType, EntityAddr, EntityType, addresses
 from cephwire.frames import MessageHeader
@@ -27,16 +30,20 @@ __all__ = ["MonClient", "MonHost", "MonTimers"]
 
 NEVER = float("inf")
 NSEC = 1_000_000_000
-FIRST_PAUSE = 0.2
-"""Seconds between rounds through all monitors, at first (``ms_initial_backoff``)."""
-HUNT_BACKOFF = 1.5
-"""Each round that failed makes pause and patience this much longer (``mon_client_hunt_interval_backoff``)."""
-MAX_HUNT_WAIT = 15.0
+ASK_BACKOFF = 1.5
+MAX_ASK_PAUSE = 15.0
+"""A request for tickets is repeated after pauses that grow like those between rounds of the hunt."""
+UNANSWERED = 3
+"""Requests for tickets in a row without an answer: another monitor may do better."""
 
 
 @dataclass(frozen=True, slots=True)
 class MonTimers:
-    """Seconds: until a silent monitor is given up, between signs of life, and without one until it counts as lost."""
+    """Seconds: until a silent monitor is given up, between signs of life, and without one until it counts as lost.
+
+    The last is counted in signs of life asked for in vain: a process that was frozen has not heard its monitor either,
+    and is to read what came meanwhile.
+    """
 
     hunt_interval: float = 3.0
     ping_interval: float = 10.0
@@ -47,10 +54,10 @@ class MonHost(Protocol):
     """Who wants to know what the monitors say."""
 
     def mon_ready(self, now: float) -> None:
-        """A monitor has let us in; tickets are there."""
+        """A monitor has let us in, or renewed our tickets; the global_id may be another than before."""
 
     def mon_refused(self, error: AuthError, now: float) -> None:
-        """The cluster does not let us in; trying on is of no use."""
+        """The cluster does not let us in, with whatever identity. If it once did, that is tried on and on, slowly."""
 
     def fs_map_received(self, message: MFsMapUser, now: float) -> None: ...
 
@@ -95,13 +102,18 @@ class MonClient:
         self._timers = timers
         self._login: CephxLogin | None = None
         self._wanted: dict[str, Subscription] = {}
-        self._queue: list[EntityAddr] = []
-        self._patience = timers.hunt_interval
-        self._pause = FIRST_PAUSE
-        self._next_attempt = 0.0
+        self._hunt = Hunt(timers.hunt_interval, tickets.fraction)
         self._give_up = NEVER
+        self._stands_since = NEVER
         self._ping_at = NEVER
-        self._asked_tickets_at = -NEVER
+        self._pinged_at = -NEVER
+        self._unanswered = 0  # pings in a row
+        self._refusal: AuthError | None = None  # heard in this round
+        self._anew = False  # nobody takes our identity any more
+        self._ask_at = -NEVER  # not before
+        self._ask_pause = timers.hunt_interval
+        self._asked = 0  # times since the last answer
+        self._prove_key = False  # our AUTH ticket was refused
         self._closed = False
 
     @property
@@ -119,19 +131,41 @@ class MonClient:
 
     def renew_tickets(self, now: float) -> None:
         """Ask for the tickets that are missing or due."""
-        if not self.ready or self._login is None or self._login.server_challenge is None:
+        if not self.ready or self._login is None or self._login.server_challenge is None or now < self._ask_at:
             return
-        if now < self._asked_tickets_at + self._timers.hunt_interval:
+        connection, tickets = self.connection, self._tickets
+        assert connection is not None
+        due = tickets.due(now)
+        self._prove_key |= tickets.held[EntityType.AUTH].renew_after <= now
+        if not due and not self._prove_key:
             return
-        self._asked_tickets_at = now
-        auth = self._tickets.held[EntityType.AUTH]
-        if auth.renew_after <= now:
-            payload = self._tickets.authenticate(self._login.server_challenge)
-        elif due := self._tickets.due(now):
-            payload = self._tickets.ask(due)
-        else:
+        if self._asked >= UNANSWERED and tickets.usable(EntityType.MDS, now) is None:
+            self.lost(connection, ConnectionFailed("it does not answer requests for tickets"), now)
             return
+        self._asked += 1
+        self._ask_at = now + self._ask_pause
+        self._ask_pause = min(self._ask_pause * ASK_BACKOFF, MAX_ASK_PAUSE)
+        payload = tickets.authenticate(self._login.server_challenge) if self._prove_key else tickets.ask(due)
         self._send(MAuth(PaxosHeader(), AuthMethod.CEPHX, payload, self.monmap.epoch if self.monmap else 0))
+
+    def _tickets_answered(self, connection: Connection, message: MAuthReply, now: float) -> None:
+        self._asked = 0
+        if not message.result:
+            self._tickets.answer(message.result_bl, now)
+            self._prove_key = False
+            if not self._tickets.due(now):
+                self._ask_at, self._ask_pause = -NEVER, self._timers.hunt_interval
+            self._host.mon_ready(now)
+            return
+        self._out.append(Happened("tickets.refused", {"result": message.result}))
+        if not self._prove_key:
+            # Our AUTH ticket may be older than our clock says, which does not run while the machine sleeps.
+            self._prove_key = True
+            self._ask_at = now
+            self.renew_tickets(now)
+        elif self._tickets.usable(EntityType.MDS, now) is None:
+            # To log in once more may do what this does not: under another global_id if need be.
+            self.lost(connection, ConnectionFailed(f"it does not renew our tickets: error {message.result}"), now)
 
     def close(self, now: float) -> None:
         self._closed = True
@@ -144,34 +178,38 @@ class MonClient:
         if self._closed:
             return NEVER
         if self.connection is None:
-            return self._next_attempt
+            return self._hunt.due
         if not self.ready:
             return self._give_up
-        return min(self._ping_at, max(self._tickets.renew_at(), self._asked_tickets_at + self._timers.hunt_interval))
+        return min(self._ping_at, max(self._tickets.renew_at(), self._ask_at))
 
     def tick(self, now: float) -> None:
         if self._closed:
             return
         connection = self.connection
         if connection is None:
-            if now >= self._next_attempt:
+            if now >= self._hunt.due:
                 self._attempt(now)
         elif not self.ready:
             if now >= self._give_up:
                 self.lost(connection, ConnectionFailed(f"no answer while awaiting {connection.phase.value}"), now)
         elif now >= self._ping_at:
-            if now - connection.last_heard > self._timers.ping_timeout:
-                self.lost(connection, ConnectionFailed(f"silent for {now - connection.last_heard:.0f} s"), now)
-                return
-            connection.keepalive(int(now * NSEC))
-            self._ping_at = now + self._timers.ping_interval
+            self._ping(connection, now)
         if self.ready and now >= self._tickets.renew_at():
             self.renew_tickets(now)
 
+    def _ping(self, connection: Connection, now: float) -> None:
+        interval, timeout = self._timers.ping_interval, self._timers.ping_timeout
+        self._unanswered = self._unanswered + 1 if connection.last_heard < self._pinged_at else 0
+        if self._unanswered >= math.ceil(timeout / interval):
+            self.lost(connection, ConnectionFailed(f"silent for {now - connection.last_heard:.0f} s"), now)
+            return
+        self._pinged_at = now
+        self._ping_at = now + interval
+        connection.keepalive(int(now * NSEC))
+
     def _attempt(self, now: float) -> None:
-        if not self._queue:
-            self._queue = self._shuffled()
-        target = self._queue.pop()
+        target = self._hunt.pick(self._known())
         self.connection = ConnectionV2(
             self,
             self._instance,
@@ -179,39 +217,41 @@ class MonClient:
             EntityType.MON,
             target,
             self._con_modes,
-            self._tickets.global_id,
+            0 if self._anew else self._tickets.global_id,
             Link(0),
         )
-        self._give_up = now + self._patience
+        self._give_up = now + self._hunt.patience
         self._out.append(Connect(self.connection))
 
     def _authenticator(self) -> Authenticator:
         if self._tickets.key is None:
             return NoneAuth(self._tickets, to_mon=True)
-        self._login = CephxLogin(self._tickets)
+        self._login = CephxLogin(self._tickets, anew=self._anew)
         return self._login
 
-    def _shuffled(self) -> list[EntityAddr]:
-        """The monitors in random order, so that clients spread over them."""
-        known = self._candidates
-        if self.monmap is not None:
-            known = tuple(
-                addr
-                for info in self.monmap.mon_info.values()
-                for addr in addresses(info.public_addrs)
-                if addr.type == AddrType.MSGR2
-            )
-        known = known or self._candidates
-        return sorted(known, key=lambda addr: self._tickets.entropy(4))
+    def _known(self) -> tuple[EntityAddr, ...]:
+        """The monitors there are: those of the map, and those of ceph.conf as long as there is none."""
+        if self.monmap is None:
+            return self._candidates
+        known = tuple(
+            addr
+            for info in self.monmap.mon_info.values()
+            for addr in addresses(info.public_addrs)
+            if addr.type == AddrType.MSGR2
+        )
+        return known or self._candidates
 
     # What the connection brings
 
     def connection_ready(self, connection: Connection, now: float) -> None:
         self.errors.clear()
-        self._queue = []
-        self._patience = self._timers.hunt_interval
-        self._pause = FIRST_PAUSE
+        self._refusal = None
+        self._anew = self._prove_key = False
+        self._ask_at, self._ask_pause, self._asked = -NEVER, self._timers.hunt_interval, 0
+        self._stands_since = now
         self._ping_at = now + self._timers.ping_interval
+        self._pinged_at = -NEVER
+        self._unanswered = 0
         self._out.append(Happened("mon.connected", {"addr": str(connection.target), "mode": connection.con_mode.name}))
         if self._wanted:
             self._send(MonSubscribe(dict(self._wanted), self._hostname))
@@ -236,15 +276,11 @@ class MonClient:
                 self._seen("osdmap", max((*message.maps, *message.incremental_maps), default=0))
                 self._host.osd_map_received(message, now)
             case MAuthReply() if self._login is not None:
-                if message.result:
-                    self._out.append(Happened("tickets.refused", {"result": message.result}))
-                else:
-                    self._tickets.answer(message.result_bl, now)
-                    self._host.mon_ready(now)
+                self._tickets_answered(connection, message, now)
 
     def _seen(self, what: str, epoch: int) -> None:
         """Ask for later epochs only, should the subscription have to be repeated."""
-        if what in self._wanted and epoch:
+        if what in self._wanted and epoch >= self._wanted[what].start:
             self._wanted[what] = Subscription(epoch + 1, self._wanted[what].flags)
 
     def seen_mds_map(self, what: str, epoch: int) -> None:
@@ -256,23 +292,33 @@ class MonClient:
             return
         self.errors[connection.target] = error
         self._out.append(Happened("mon.lost", {"addr": str(connection.target), "error": str(error)}))
+        stood = now - self._stands_since  # negative if it never did
         self._drop()
-        if isinstance(error, AuthError) and self._tickets.global_id and self._tickets.key is not None:
-            # The AUTH ticket that would reclaim our identity may be too old to be read: begin as a new client.
-            self._tickets.global_id = 0
-            self._tickets.held.clear()
-            self._next_attempt = now
-            return
-        if isinstance(error, AuthError):
+        if isinstance(error, AuthError) and not self._tickets.global_id:
             self._closed = True
             self._host.mon_refused(AuthError(f"{connection.who} refused us: {error}"), now)
             return
-        if self._queue:
-            self._next_attempt = now
+        if isinstance(error, LoginRefused):
+            self._refusal = AuthError(f"{connection.who} refused us: {error}")
+        if stood >= 0:
+            self._hunt.broke(connection.target, stood, now)
+        elif self._refusal is not None and self._hunt.round_over:
+            self._refused(self._refusal, now)
         else:
-            self._next_attempt = now + self._pause
-            self._pause = min(self._pause * HUNT_BACKOFF, MAX_HUNT_WAIT)
-            self._patience = min(self._patience * HUNT_BACKOFF, MAX_HUNT_WAIT)
+            self._hunt.failed(now)
+
+    def _refused(self, refusal: AuthError, now: float) -> None:
+        """No monitor that answered wants us as who we are: perhaps the AUTH ticket, which is to prove that, is too old
+        for them to read, and they will take us as somebody new. Else the key is gone, and may come back."""
+        self._refusal = None
+        if not self._anew:
+            self._anew = True
+            self._hunt.again(now)
+        else:
+            self._anew = False
+            self._hunt.refused(now)
+            self._out.append(Happened("login.refused", {"error": str(refusal)}))
+            self._host.mon_refused(refusal, now)
 
     def _drop(self) -> None:
         assert self.connection is not None
@@ -280,6 +326,7 @@ class MonClient:
         self._out.append(Disconnect(self.connection))
         self.connection = None
         self._login = None
+        self._stands_since = NEVER
 
     def _send(self, message: Any) -> None:
         assert self.connection is not None

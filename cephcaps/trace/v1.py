@@ -206,6 +206,8 @@ class V1Stream:
             ends = self._addrs[client], self._addrs[server]
             if connect.connect_seq:
                 client.carried, server.carried = self._sessions.resume(*ends, self._both.flow)
+                if self._both.flow.client_id is None:  # the daemon may be the first to say something
+                    self._both.flow.client_id = client.carried.client_id
             else:
                 client.carried, server.carried = self._sessions.begin(*ends)
         for side in (client, server):

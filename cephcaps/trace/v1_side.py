@@ -62,11 +62,12 @@ Reader: TypeAlias = Callable[[bytes, int, int], int]
 
 
 class Carried:
-    """What one direction of a session has carried: the highest sequence number of a message."""
+    """What one direction of a session has carried: the highest sequence number of a message, and who its client is."""
 
-    __slots__ = ("seq",)
+    __slots__ = ("client_id", "seq")
 
     def __init__(self) -> None:
+        self.client_id: int | None = None
         self.seq = 0
 
 
@@ -285,7 +286,7 @@ class Side:
         if not self.to_daemon:
             flow.daemon_type, flow.daemon_num = src_type, src_num if src_num >= 0 else None
         elif src_type == EntityType.CLIENT and src_num >= 0:
-            flow.client_id = src_num
+            flow.client_id = self.carried.client_id = src_num
 
     def _problem(self, ns: int, kind: ProblemKind, what: str, size: int) -> None:
         self._both.out.append(Problem(ns, self._both.flow, self.to_daemon, kind, what, size))

@@ -187,7 +187,7 @@ class MonLogin:
         sealed_secret = None
         if first:
             secret = keys.connection_secret() if self._mode is ConMode.SECURE else None
-            self.secrets = Secrets(session_key.secret, secret)
+            self.secrets = Secrets(session_key, secret)
             plain = Codec(SEALED_CONNECTION_SECRET).encode(SealedConnectionSecret(secret))
             sealed_secret = session_key.seal(KeyUsage.MON_CONNECTION_SECRET, plain, keys.entropy)
         extra = keys.tickets(wanted.other_keys, self.global_id, session_key)
@@ -237,7 +237,7 @@ class ServiceLogin:
         if proof.server_challenge_plus_one != (self.challenge + 1) % U64 or global_id != authorizer.global_id:
             return BAD_KEY
         secret = self.keys.connection_secret() if self._mode is ConMode.SECURE else None
-        self.secrets = Secrets(key.secret, secret)
+        self.secrets = Secrets(key, secret)
         answer = AuthorizerReply(2 if secret else 1, (proof.nonce + 1 + self.off_by) % U64, secret)
         reply = Codec(AUTHORIZER_REPLY).encode(answer)
         return AuthDone(global_id, self._mode, key.seal_prefixed(KeyUsage.AUTHORIZER_REPLY, reply, self.keys.entropy))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import hmac
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from cephcaps.auth.authenticator import Secrets
@@ -30,6 +31,10 @@ from cephwire.control import (
     Keepalive2,
     Keepalive2Ack,
     ServerIdent,
+    SessionReconnect,
+    SessionReconnectOk,
+    SessionReset,
+    SessionRetry,
 )
 from cephwire.entity import AddrType, AddrVec, EntityAddr, EntityType
 from cephwire.features import CLIENT_FEATURES
@@ -83,6 +88,27 @@ class Login(Protocol):
     def more(self, frame: AuthRequestMore) -> AuthReplyMore | AuthDone | AuthBadMethod: ...
 
 
+@dataclass
+class Kept:
+    """What a daemon keeps of a client's session while its connections come and go.
+
+    Attributes:
+        in_seq, out_seq: last message received and sent.
+        unacked: what it has sent and the client has not acknowledged: number and segments.
+        pushed: messages that count for the session's push seq.
+        connect_seq: how often it was resumed.
+    """
+
+    in_seq: int = 0
+    out_seq: int = 0
+    unacked: list[tuple[int, tuple[bytes, ...]]] = field(default_factory=list)
+    pushed: int = 0
+    connect_seq: int = 0
+
+    def acknowledged(self, seq: int) -> None:
+        self.unacked = [sent for sent in self.unacked if sent[0] > seq]
+
+
 class Peer:
     """One connection from the daemon's side. A test changes ``answers`` to make it misbehave.
 
@@ -91,7 +117,8 @@ class Peer:
         forged: what it signs the handshake with instead of the right signature.
         spoil: changes the segments of the frames it writes; given how many it wrote before.
         frames: control frames the client sent, in order.
-        messages: messages the client sent, with their headers.
+        messages: messages the client sent on it, with their headers, what had come before left out.
+        keeps: the daemon's sessions, by the client's cookie; ``kept`` is that of this connection.
         out: bytes to the client; ``sent`` is all of them since the beginning.
         closed: it hung up.
     """
@@ -108,7 +135,8 @@ class Peer:
         self.messages: list[tuple[MessageHeader, Any]] = []
         self.out: list[bytes] = []
         self.sent = bytearray()
-        self.out_seq = 0
+        self.keeps: dict[int, Kept] = {}
+        self.kept = Kept()
         self.written = 0
         self.reader = FrameReader()
         self.reader.limit = MAX_FRAME
@@ -118,10 +146,11 @@ class Peer:
             AuthRequest: lambda frame: self.login.request(frame, self.mode_for(frame)),
             AuthRequestMore: lambda frame: self.login.more(frame),
             AuthSignature: self.check_signature,
-            ClientIdent: lambda frame: self.ident() if frame.target_addr == self.addr else None,
+            ClientIdent: lambda frame: self.begin(frame) if frame.target_addr == self.addr else None,
+            SessionReconnect: self.resume,
             Keepalive2: lambda frame: Keepalive2Ack(frame.stamp),
             Keepalive2Ack: lambda frame: (),
-            Ack: lambda frame: (),
+            Ack: lambda frame: self.kept.acknowledged(frame.seq) or (),
         }
         self._client_banner: bytes | None = None
         self._client_signature: bytes | None = None
@@ -133,6 +162,24 @@ class Peer:
         lossy = self.kind is EntityType.MON
         addrs = AddrVec((addr or self.addr,))
         return ServerIdent(addrs, 0, 1, CLIENT_FEATURES, required, IDENT_LOSSY if lossy else 0, 0 if lossy else 77)
+
+    def begin(self, frame: ClientIdent) -> ServerIdent:
+        self.kept = self.keeps[frame.cookie] = Kept()
+        return self.ident()
+
+    def resume(self, frame: SessionReconnect) -> Any:
+        """Go on with a session, if it is known; what the client has not got comes again."""
+        kept = self.keeps.get(frame.client_cookie)
+        if kept is None:
+            return SessionReset(1)
+        if frame.connect_seq <= kept.connect_seq:
+            return SessionRetry(kept.connect_seq)
+        self.kept, kept.connect_seq = kept, frame.connect_seq
+        kept.acknowledged(frame.msg_seq)
+        self.write(SessionReconnectOk(kept.in_seq))
+        for _, segments in kept.unacked:
+            self.frame(Tag.MESSAGE, *segments)
+        return ()
 
     def hello(self) -> Hello:
         return Hello(self.kind, CLIENT_ADDR)
@@ -168,6 +215,11 @@ class Peer:
     def take_message(self, segments: tuple[bytes, ...]) -> None:
         header = headers.decode(segments[0])
         front, middle, data = (*segments[1:], b"", b"", b"")[:3]
+        if self.kind is EntityType.MDS:
+            self.kept.acknowledged(header.ack_seq)
+            if header.seq <= self.kept.in_seq:
+                return
+            self.kept.in_seq = header.seq
         message = BY_NUMBER[header.type].decode(front, middle, data, version=header.version)
         self.messages.append((header, message))
         self.handle(header, message)
@@ -197,9 +249,10 @@ class Peer:
     def send_raw(
         self, number: int, *segments: bytes, tid: int = 0, version: int = 1, compat: int = 1, seq: int | None = None
     ) -> None:
-        self.out_seq = self.out_seq + 1 if seq is None else max(seq, self.out_seq)
+        kept = self.kept
+        kept.out_seq = kept.out_seq + 1 if seq is None else max(seq, kept.out_seq)
         header = MessageHeader(
-            self.out_seq if seq is None else seq,
+            kept.out_seq if seq is None else seq,
             tid,
             number,
             Priority.DEFAULT,
@@ -210,7 +263,10 @@ class Peer:
             MessageFlag.COMPLETE,
             compat,
         )
-        self.frame(Tag.MESSAGE, headers.encode(header), *segments)
+        frame = (headers.encode(header), *segments)
+        if self.kind is EntityType.MDS:
+            kept.unacked.append((header.seq, frame))
+        self.frame(Tag.MESSAGE, *frame)
 
     def protect(self, mode: int) -> None:
         """All that follows AUTH_DONE is protected as agreed, the signatures first."""
@@ -238,7 +294,7 @@ class Peer:
 
 
 def sign(secrets: Secrets, transcript: bytes) -> bytes:
-    return hmac.digest(secrets.session_key, transcript, "sha256") if secrets.session_key else bytes(32)
+    return hmac.digest(secrets.session_key.secret, transcript, "sha256") if secrets.session_key else bytes(32)
 
 
 def pieces(data: bytes, step: int) -> Iterator[bytes]:

@@ -468,10 +468,20 @@ def test_a_lossy_connection_is_not_acknowledged() -> None:
 
 def test_acks_of_the_peer_are_taken() -> None:
     pair = mds_pair().meet()
-    pair.server.write(Ack(1 << 63))
+    for seq in (1, 2, 3):
+        pair.client.send(ClientSession(SessionOp.REQUEST_RENEWCAPS, seq), version=1)
+    pair.server.write(Ack(2))
     pair.receive()
 
-    assert pair.client.phase is Phase.READY
+    assert [outgoing.seq for outgoing in pair.client.link.unacked] == [3]
+
+
+def test_an_ack_of_what_was_never_sent_ends_the_connection() -> None:
+    pair = mds_pair().meet()
+    pair.server.write(Ack(1))
+
+    with pytest.raises(ProtocolViolation, match="acknowledges message 1; we have sent 0"):
+        pair.receive()
 
 
 @both_modes

@@ -322,7 +322,8 @@ def test_whoever_waits_for_changes_that_are_lost_is_told_which() -> None:
     change(world, 20, mode=0o600)
     token = world.call(Safe(20))
 
-    world.lose(world.ranks[0])
+    world.ranks[0].peer.say(SessionOp.CLOSE)
+    world.run()
 
     error = world.results[token]
     assert isinstance(error, SessionLost)

@@ -36,7 +36,7 @@ from cephwire.snap import ClientSnap
 from tests.session import samples
 from tests.session.handshakes import ADMIN, NONCE
 from tests.session.key_server import KeyServer, MonLogin, NoLogin, ServiceLogin
-from tests.session.peers import Login, Peer, entropy, flushed
+from tests.session.peers import Kept, Login, Peer, entropy, flushed
 
 NEVER = float("inf")
 SPINS = 30
@@ -57,6 +57,7 @@ class Daemon:
         mood: "well"; "dead" refuses TCP, "silent" accepts and says nothing, "stranger" is no Ceph.
         peers: every connection it has had, the newest last.
         arrived: changes each new connection before its first byte.
+        keeps: sessions that outlive their connections, by the client's cookie.
     """
 
     world: World
@@ -64,6 +65,7 @@ class Daemon:
     mood: str = "well"
     peers: list[Any] = field(default_factory=list)
     arrived: Callable[[Any], None] = lambda peer: None
+    keeps: dict[int, Kept] = field(default_factory=dict)
     kind = EntityType.MON
 
     def make_peer(self) -> Peer:
@@ -78,6 +80,7 @@ class Daemon:
         if self.mood == "dead":
             return None
         peer = self.make_peer()
+        peer.keeps = self.keeps
         self.peers.append(peer)
         self.arrived(peer)
         if self.mood == "well":
@@ -130,16 +133,19 @@ class Monitor(Daemon):
 
 
 class MdsPeer(Peer):
-    """An MDS's connection and its session.
-
-    Attributes:
-        pushed: messages that count for the session's push seq.
-    """
+    """An MDS's connection and its session."""
 
     def __init__(self, mds: Mds, login: Login) -> None:
         super().__init__(EntityType.MDS, mds.addr, login, MODES)
         self.mds = mds
-        self.pushed = 0
+
+    @property
+    def pushed(self) -> int:
+        return self.kept.pushed
+
+    @pushed.setter
+    def pushed(self, count: int) -> None:
+        self.kept.pushed = count
 
     def handle(self, header: MessageHeader, message: Any) -> None:
         match message:
