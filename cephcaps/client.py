@@ -78,7 +78,8 @@ def connect(
         name: who to be, TYPE.ID; "client.admin" if not said.
         keyring, mon_host: beat what ceph.conf says.
         fs: name of the file system; the cluster's default if not said.
-        ms_mode: "secure", "crc", "prefer-secure" or "prefer-crc"; what ceph.conf says if not said.
+        ms_mode: "secure", "crc", "prefer-secure" or "prefer-crc"; what ceph.conf says if not said. "legacy" is
+            messenger v1, for daemons that speak nothing newer: signed, but never encrypted.
         root: directory to mount; paths begin there. "/" unless ceph.conf's client_mountpoint says otherwise.
         options: further ceph.conf options.
         data: who keeps file data in memory; without one none outlives the block that read or wrote it.
@@ -157,7 +158,7 @@ class Client(Snapshots, Xattrs, Locking):
         recorder = self._recorder()
         try:
             async with asyncio.timeout(self._connect_timeout):
-                monitors = await resolve(self.config.mons)
+                monitors = await resolve(self.config.mons, _messenger(self.config))
             core = self._core(self.config, monitors)
         except BaseException as error:
             if recorder is not None:
@@ -218,7 +219,7 @@ class Client(Snapshots, Xattrs, Locking):
             "cephcaps_version": VERSION,
         }
         # A nonce of its own for every client: servers tell clients of one host apart by it.
-        instance = Instance(nonce=int.from_bytes(os.urandom(4), "little") or 1)
+        instance = Instance(int.from_bytes(os.urandom(4), "little") or 1, _messenger(config))
         core = Core(
             Credentials(Tickets(EntityName.parse(config.name), key, os.urandom), instance, *self._whose),
             monitors,
@@ -231,6 +232,8 @@ class Client(Snapshots, Xattrs, Locking):
             lambda values: self._configured(config.with_mon_values(values)),
         )
         core.mds.engine.cache.handled = self._data is not None
+        core.mds.recovers = config.recovers
+        core.mds.first_pause, core.mds.max_pause = config.initial_backoff, config.max_backoff
         return core
 
     def _configured(self, config: ClientConfig) -> tuple[ConMode, ...]:
@@ -396,26 +399,33 @@ def _modes(names: tuple[str, ...]) -> tuple[ConMode, ...]:
     return tuple(ConMode[name.upper()] for name in names)
 
 
-async def resolve(mons: tuple[tuple[MonAddress, ...], ...]) -> tuple[EntityAddr, ...]:
-    """The monitors' msgr2 addresses, names looked up.
+def _messenger(config: ClientConfig) -> AddrType:
+    return AddrType.LEGACY if config.legacy else AddrType.MSGR2
+
+
+async def resolve(mons: tuple[tuple[MonAddress, ...], ...], messenger: AddrType) -> tuple[EntityAddr, ...]:
+    """The monitors' addresses for one messenger, names looked up.
 
     Raises:
         ConnectionFailed: no name resolves.
-        ConfigError: there are v1 addresses only.
+        ConfigError: there are addresses for the other messenger only.
     """
     loop = asyncio.get_running_loop()
     found: list[EntityAddr] = []
     failures: list[str] = []
-    for mon in [address for addresses in mons for address in addresses if address.protocol == "v2"]:
+    protocol = "v1" if messenger is AddrType.LEGACY else "v2"
+    for mon in [address for addresses in mons for address in addresses if address.protocol == protocol]:
         try:
             infos = await loop.getaddrinfo(mon.host, mon.port, type=socket.SOCK_STREAM)
         except OSError as error:
             failures.append(f"{mon.host}: {error.strerror}")
             continue
         hosts = dict.fromkeys(info[4][0] for info in infos)
-        found += [EntityAddr.make(AddrType.MSGR2, str(host), mon.port, mon.nonce) for host in hosts]
+        found += [EntityAddr.make(messenger, str(host), mon.port, mon.nonce) for host in hosts]
     if failures and not found:
         raise ConnectionFailed(f"no monitor's name resolves: {'; '.join(failures)}; check mon_host")
+    if not found and messenger is AddrType.LEGACY:
+        raise ConfigError("mon_host names messenger v2 addresses only: add v1 ones (port 6789) or drop ms_mode legacy")
     if not found:
-        raise ConfigError("mon_host names messenger v1 addresses only: add the monitors' v2 addresses (port 3300)")
+        raise ConfigError("mon_host names messenger v1 addresses only: add v2 ones (port 3300) or say ms_mode legacy")
     return tuple(dict.fromkeys(found))

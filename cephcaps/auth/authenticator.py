@@ -17,7 +17,7 @@ class Secrets:
     """What both ends share once authenticated.
 
     Attributes:
-        session_key: signs the handshake, and in messenger v1 every message; None under method NONE, which signs nothing.
+        session_key: signs the handshake, in messenger v1 every message; None under method NONE, which signs nothing.
         connection_secret: keys secure mode; None in crc mode.
     """
 

@@ -258,9 +258,10 @@ class CephxAuthorizer:
         self._tickets = tickets
         self._service = service
         self._ticket = ticket
-        self._nonce = tickets.random_u64()
+        self._nonce = 0
 
     def request(self) -> tuple[AuthMethod, bytes]:
+        self._nonce = self._tickets.random_u64()
         return AuthMethod.CEPHX, self._proof(AuthorizerProof(self._nonce))
 
     def more(self, payload: bytes) -> bytes:
@@ -301,4 +302,6 @@ def _allowed(answer: AuthBadMethod) -> str:
         AuthMethod(method).name.lower() if method in AuthMethod._value2member_map_ else str(method)
         for method in answer.allowed_methods
     )
+    if not answer.allowed_methods and not answer.allowed_modes:  # messenger v1 has no room for them
+        return f"error {answer.result}"
     return f"error {answer.result}; it allows {methods or 'none at all'}, modes {list(answer.allowed_modes)}"

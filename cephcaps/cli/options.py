@@ -109,7 +109,7 @@ def global_options(*, hidden: bool = True) -> Callable[[C], C]:
         option("keyring", "-k", "--keyring", metavar="KEYRING", help="Keyring to read."),
         option("mon_host", "-m", "--mon-host", metavar="HOSTS", help="Where the monitors are."),
         option("fs", "--fs", metavar="NAME", help="The file system; the cluster's default one."),
-        option("ms_mode", "--ms-mode", metavar="MODE", help="secure, crc, prefer-secure or prefer-crc."),
+        option("ms_mode", "--ms-mode", metavar="MODE", help="secure, crc, prefer-secure, prefer-crc or legacy."),
         option("timeout", "--connect-timeout", type=seconds, metavar="S", help="Until the file system is reached."),
         option("request_timeout", "--timeout", type=seconds, metavar="S", help="For each request after that."),
         option("record", "--record", metavar="OUT.pcapng", help="Write every message to a capture file."),

@@ -90,7 +90,7 @@ def _protection(connection: Connection | None) -> Facts:
     if connection is None:
         return {"con_mode": None, "cipher": None}
     secure = connection.con_mode is ConMode.SECURE
-    return {"con_mode": connection.con_mode.name.lower(), "cipher": CIPHER if secure else None}
+    return {"con_mode": connection.mode, "cipher": CIPHER if secure else None}
 
 
 def _ranks(mdsmap: MdsMap) -> list[Facts]:

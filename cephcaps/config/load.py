@@ -20,6 +20,8 @@ __all__ = ["ClientConfig", "load_config", "with_ceph_args"]
 CONF_SEARCH = ("/etc/ceph/$cluster.conf", "$home/.ceph/$cluster.conf", "$cluster.conf")
 """Where ceph.conf is looked for (ceph: src/common/config.cc, ``CEPH_CONF_FILE_DEFAULT``)."""
 
+LEGACY = "legacy"
+"""The ``ms_mode`` of messenger v1, which has no modes to list."""
 MS_MODES = {
     "secure": "secure",
     "crc": "crc",
@@ -51,10 +53,14 @@ class ClientConfig:
     """The directory to mount as root."""
     snapdir: str
     """The name under which a directory has its snapshots."""
+    recovers: bool
+    """Whether to begin anew once blocklisted: ``recover_session``, spelled as the kernel client's mount option."""
     mon_modes: tuple[str, ...]
     """Connection modes to offer monitors, "crc" and "secure", best first."""
     mds_modes: tuple[str, ...]
     """The same for MDSs."""
+    legacy: bool
+    """Whether to speak messenger v1 with all of them, where no mode counts."""
     mount_timeout: float
     """This and what follows are seconds; OPTIONS says what each is for."""
     mon_hunt_interval: float
@@ -70,7 +76,8 @@ class ClientConfig:
         Raises:
             ConfigError: a value of no use.
         """
-        return _config(self.options.with_mon_values(values), self.conf_path, self.key, self.auth_methods)
+        options = self.options.with_mon_values(values)
+        return _config(options, self.conf_path, self.key, self.auth_methods, legacy=self.legacy)
 
 
 def load_config(
@@ -94,7 +101,8 @@ def load_config(
         cluster: what ``$cluster`` stands for; else the stem of ``conf``, else "ceph".
         name: TYPE.ID of who authenticates, else "client.admin".
         keyring: as the option keyring, one file or several.
-        ms_mode: "secure", "crc", "prefer-secure" or "prefer-crc"; None leaves it to the options.
+        ms_mode: "secure", "crc", "prefer-secure", "prefer-crc" or "legacy"; None leaves it to the options, which know
+            no "legacy".
         options: ceph.conf options that beat the file's; dashes count as underscores.
     Raises:
         ConfigError: what was read or asked for cannot be used; one line that says where and what to do.
@@ -119,7 +127,7 @@ def load_config(
         # "none" would turn a forgotten keyring into a refusal by the monitor.
         key = find_key(resolved, required="none" not in methods or not _auth_given(resolved))
         methods = methods if key else ("none",)
-    return _config(resolved, found.path if found else None, key, methods)
+    return _config(resolved, found.path if found else None, key, methods, legacy=ms_mode == LEGACY)
 
 
 def with_ceph_args(argv: Sequence[str], environ: Mapping[str, str] = os.environ) -> list[str]:
@@ -144,11 +152,9 @@ def _call_values(
 ) -> dict[str, str]:
     """What the call asked for, as options."""
     values = {explicit_key(name): str(value) for name, value in options.items()}
-    if ms_mode == "legacy":
-        raise ConfigError(f"ms_mode legacy: messenger v1 is not supported yet; use one of {', '.join(MS_MODES)}")
-    if ms_mode is not None:
+    if ms_mode is not None and ms_mode != LEGACY:
         if ms_mode not in MS_MODES:
-            raise ConfigError(f"ms_mode {shown(ms_mode)} is not one of {', '.join(MS_MODES)}")
+            raise ConfigError(f"ms_mode {shown(ms_mode)} is not one of {', '.join((*MS_MODES, LEGACY))}")
         values["ms_client_mode"] = values["ms_mon_client_mode"] = MS_MODES[ms_mode]
     if keyring is not None:
         values["keyring"] = os.fspath(keyring)
@@ -220,8 +226,15 @@ def _auth_methods(options: Options) -> tuple[str, ...]:
     return methods
 
 
+def _recovers(options: Options) -> bool:
+    word = options.text("recover_session").strip()
+    if word not in ("no", "clean"):
+        raise options.refused("recover_session", "no or clean")
+    return word == "clean"
+
+
 def _config(
-    options: Options, conf_path: str | None, key: KeyText | None, auth_methods: tuple[str, ...]
+    options: Options, conf_path: str | None, key: KeyText | None, auth_methods: tuple[str, ...], *, legacy: bool
 ) -> ClientConfig:
     mountpoint = options.text("client_mountpoint") or "/"
     if not mountpoint.startswith("/"):
@@ -237,8 +250,10 @@ def _config(
         fs=options.text("client_fs") or options.text("client_mds_namespace") or None,
         mountpoint=mountpoint,
         snapdir=options.text("client_snapdir"),
+        recovers=_recovers(options),
         mon_modes=options.words("ms_mon_client_mode"),
         mds_modes=options.words("ms_client_mode"),
+        legacy=legacy,
         mount_timeout=options.seconds("client_mount_timeout"),
         mon_hunt_interval=options.seconds("mon_client_hunt_interval"),
         mon_ping_interval=options.seconds("mon_client_ping_interval"),

@@ -18,11 +18,17 @@ __all__ = ["Action", "Cache", "NeedSession", "Rank", "Send"]
 
 
 class Send(NamedTuple):
-    """Send ``message`` to the MDS that holds ``rank``; ``tid`` is a flush tid or 0."""
+    """Send ``message`` to the MDS that holds ``rank``.
+
+    Attributes:
+        tid: a flush tid or 0.
+        version: of the layout; None is our newest.
+    """
 
     rank: int
     message: Any
     tid: int = 0
+    version: int | None = None
 
 
 class NeedSession(NamedTuple):

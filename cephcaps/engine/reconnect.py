@@ -17,8 +17,14 @@ from cephcaps.engine.realms import Realms
 from cephcaps.engine.release import Releases
 from cephwire.capbits import Cap
 from cephwire.reconnect import CapReconnect, ClientReconnect, ReconnectCap, SnapRealmReconnect
+from cephwire.session import ClientFeature
 
-__all__ = ["Reconnects"]
+__all__ = ["CAPS_PER_RECONNECT", "Reconnects"]
+
+CAPS_PER_RECONNECT = 100_000
+"""Of one message: some 10 MB. libcephfs splits at about 1 GiB (``MAX_RECONNECT_SIZE``)."""
+WHOLE = 4
+"""The version of RECONNECT that comes in one piece."""
 
 
 class Reconnects:
@@ -56,10 +62,19 @@ class Reconnects:
                 realms[inode.realm] = None
         known = [self._realms.realms[ino] for ino in sorted(realms) if ino in self._realms.realms]
         told.sort(key=lambda entry: entry.ino)
-        message = ClientReconnect(
-            tuple(told), tuple(SnapRealmReconnect(realm.ino, realm.seq, realm.parent) for realm in known)
-        )
-        self._cache.out.append(Send(rank, message))
+        self._tell(rank, told, [SnapRealmReconnect(realm.ino, realm.seq, realm.parent) for realm in known])
+
+    def _tell(self, rank: int, told: list[ReconnectCap], realms: list[SnapRealmReconnect]) -> None:
+        """The RECONNECT; in parts if it is large and the MDS takes parts, the last of which says that it is."""
+        out = self._cache.out
+        if not self._cache.rank(rank).features >> ClientFeature.MULTI_RECONNECT & 1:
+            out.append(Send(rank, ClientReconnect(tuple(told), tuple(realms)), version=WHOLE))
+            return
+        rest = told
+        while len(rest) > CAPS_PER_RECONNECT:
+            part, rest = rest[:CAPS_PER_RECONNECT], rest[CAPS_PER_RECONNECT:]
+            out.append(Send(rank, ClientReconnect(tuple(part), (), more=1)))
+        out.append(Send(rank, ClientReconnect(tuple(rest), tuple(realms))))
 
     def _renew(self, inode: Inode, cap: InodeCap, gen: int, *, stale: bool) -> None:
         """The cap as it will be told. What was being asked back is ours again until the new MDS asks anew."""

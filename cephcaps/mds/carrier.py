@@ -18,9 +18,6 @@ __all__ = ["Carrier", "Dialer"]
 
 NEVER = float("inf")
 NSEC = 1_000_000_000
-FIRST_PAUSE = 0.2
-MAX_PAUSE = 15.0
-"""Seconds between attempts to connect, doubling (``ms_initial_backoff``, ``ms_max_backoff``)."""
 TICKET_PAUSE = 1.0
 """Seconds after which a ticket that has not come is asked for again."""
 HANDSHAKE_TIMEOUT = 10.0
@@ -32,9 +29,15 @@ came meanwhile is read after the first of them."""
 
 
 class Dialer(Protocol):
-    """Who makes connections."""
+    """Who makes connections.
+
+    Attributes:
+        first_pause, max_pause: seconds between attempts, doubling (``ms_initial_backoff``, ``ms_max_backoff``).
+    """
 
     out: list[Action]
+    first_pause: float
+    max_pause: float
 
     def make_connection(self, owner: Owner, addr: EntityAddr, link: Link, now: float) -> Connection | None:
         """A connection for ``owner``, or None until there is a ticket.
@@ -71,7 +74,7 @@ class Carrier:
         self._give_up = NEVER
         self._ping_at = NEVER
         self._unheard = 0
-        self._pause = FIRST_PAUSE
+        self._pause = dialer.first_pause
 
     @property
     def ready(self) -> bool:
@@ -108,17 +111,21 @@ class Carrier:
     def stands(self, now: float) -> None:
         """The handshake is done."""
         self._give_up = NEVER
-        self._pause = FIRST_PAUSE
+        self._pause = self._dialer.first_pause
         self._ping_at = now + PING_INTERVAL
         self._unheard = 0
 
     def broke(self, now: float) -> None:
-        """The connection is of no more use: another is made after a pause, of at least half its length."""
-        if self._give_up == NEVER:
-            self.broken += 1
+        """The connection is of no more use. Another is made: at once if it stood, else after a pause, which is at
+        least half of what it could be."""
+        stood = self.connection is not None and self._give_up == NEVER
         self.hang_up()
-        self._dial_at = now + self._pause * (1 + self._dialer.fraction()) / 2
-        self._pause = min(2 * self._pause, MAX_PAUSE)
+        if stood:
+            self.broken += 1
+            self._dial_at = now
+        else:
+            self._dial_at = now + self._pause * (1 + self._dialer.fraction()) / 2
+            self._pause = min(2 * self._pause, self._dialer.max_pause)
 
     def hang_up(self) -> None:
         """Be without a connection until `dial` is called."""
@@ -133,7 +140,7 @@ class Carrier:
         self.hang_up()
         self.addr = addr
         self.link = self._dialer.new_link()
-        self._pause = FIRST_PAUSE
+        self._pause = self._dialer.first_pause
 
     # What time brings
 

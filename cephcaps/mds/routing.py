@@ -18,6 +18,7 @@ from cephcaps.mds.session import Session
 from cephcaps.mds.waits import Waits
 from cephcaps.messenger.connection import Connection, Owner
 from cephcaps.messenger.link import Instance, Link
+from cephcaps.messenger.v1 import ConnectionV1
 from cephcaps.messenger.v2 import ConnectionV2
 from cephwire.control import ConMode
 from cephwire.entity import AddrType, EntityAddr, EntityType, address_of
@@ -70,6 +71,7 @@ class Router(SessionHost):
         self.waits = Waits(self.engine, self.requests)
         self.locks = Locks(self.engine.cache, self.requests, self._route, out)
         self.unmatched = 0
+        self.first_pause, self.max_pause = 0.2, 15.0
         self.tickets_wanted = False
         self.barred: CephError | None = None
         self.con_modes = con_modes
@@ -120,7 +122,7 @@ class Router(SessionHost):
         addr = self.address(info)
         session = self.sessions[rank] = Session(self, rank, info, addr or NOWHERE, self._metadata)
         if addr is None:
-            session.refuse(ConnectionFailed(f"{session.who} speaks messenger v1 only: connect with ms_mode='legacy'"))
+            session.refuse(ConnectionFailed(f"{session.who} {self._foreign}"))
             return session
         session.cap_gen = self.engine.cache.rank(rank).gen  # what was leased before it counts no more
         session.set_timeout(self.mdsmap.session_timeout)
@@ -129,7 +131,14 @@ class Router(SessionHost):
 
     def address(self, info: MdsInfo) -> EntityAddr | None:
         """Where to reach an MDS; None where it does not speak our messenger."""
-        return address_of(info.addrs, AddrType.MSGR2)
+        return address_of(info.addrs, self._credentials.instance.messenger)
+
+    @property
+    def _foreign(self) -> str:
+        """What is wrong with an MDS without an address for our messenger."""
+        if self._credentials.instance.messenger is AddrType.LEGACY:
+            return "does not speak messenger v1: connect with another ms_mode than 'legacy'"
+        return "speaks messenger v1 only: connect with ms_mode='legacy'"
 
     def _send(self, session: Session, request: Request, now: float) -> None:
         operation = request.operation
@@ -203,6 +212,8 @@ class Router(SessionHost):
                 self.tickets_wanted = True
                 return None
             authenticator = CephxAuthorizer(who.tickets, EntityType.MDS, ticket)
+        if who.instance.messenger is AddrType.LEGACY:
+            return ConnectionV1(owner, who.instance, authenticator, EntityType.MDS, addr, who.tickets.global_id, link)
         return ConnectionV2(
             owner, who.instance, authenticator, EntityType.MDS, addr, self.con_modes, who.tickets.global_id, link
         )
@@ -291,7 +302,7 @@ class Router(SessionHost):
                 case Send():
                     session = self.sessions.get(action.rank)
                     if session is not None and session.speaking:
-                        session.send(action.message, tid=action.tid)
+                        session.send(action.message, tid=action.tid, version=action.version)
                 case NeedSession():
                     self._needed[action.rank] = None
                     self._open_needed(now)

@@ -53,7 +53,8 @@ class Owner(Protocol):
 
 
 class Tap(Protocol):
-    """Is shown every message, after it is written and before it is read, duplicates included. Must not raise."""
+    """Is shown every message, after it is written and before it is read, duplicates included, but for those that
+    authenticate a connection. Must not raise."""
 
     def __call__(self, sent: bool, header: MessageHeader, front: bytes, middle: bytes, data: bytes) -> None: ...
 
@@ -154,7 +155,7 @@ class Connection:
             compat_version=outgoing.compat,
         )
         self._write_message(header, outgoing.front, outgoing.middle, outgoing.data)
-        if self.tap is not None:
+        if self.tap is not None and self.phase is Phase.READY:
             self.tap(True, header, outgoing.front, outgoing.middle, outgoing.data)
 
     def _write_message(self, header: MessageHeader, front: bytes, middle: bytes, data: bytes) -> None:

@@ -43,7 +43,7 @@ from cephwire.control import (
 )
 from cephwire.entity import AddrVec, EntityAddr, EntityType, addresses
 from cephwire.errors import MalformedMessage
-from cephwire.features import CLIENT_FEATURES, REQUIRED_FEATURES
+from cephwire.features import CLIENT_FEATURES, REQUIRED_FEATURES, bit_list
 from cephwire.frames import (
     BANNER,
     BANNER_HEADER,
@@ -195,7 +195,7 @@ class ConnectionV2(Connection):
                 raise ConnectionFailed(f"{self.who} asks us to wait for a connection of its own, which no client takes")
             case Phase.IDENT, IdentMissingFeatures():
                 raise ConnectionFailed(
-                    f"{self.who} requires features we lack: bits {_bits(frame.features)}; "
+                    f"{self.who} requires features we lack: bits {bit_list(frame.features)}; "
                     "it is newer than this client or its cluster is set up for newer ones only"
                 )
             case _:
@@ -285,7 +285,7 @@ class ConnectionV2(Connection):
         if not any(addr == self.target for addr in addresses(frame.addrs)):
             raise ConnectionFailed(f"{self.target} calls itself {frame.addrs}: it is not the daemon we want")
         if missing := frame.required_features & ~CLIENT_FEATURES:
-            raise ConnectionFailed(f"{self.who} requires features we lack: bits {_bits(missing)}")
+            raise ConnectionFailed(f"{self.who} requires features we lack: bits {bit_list(missing)}")
         link = self.link
         link.peer_features = frame.supported_features & CLIENT_FEATURES
         link.peer_num = frame.gid
@@ -307,7 +307,3 @@ def _signature(session_key: CryptoKey | None, transcript: bytes | bytearray) -> 
 def _entity_type(number: int) -> str:
     known = number in EntityType._value2member_map_
     return f"an {EntityType(number).name.lower()}" if known else f"of the unknown type {number}"
-
-
-def _bits(mask: int) -> str:
-    return ", ".join(str(bit) for bit in range(64) if mask >> bit & 1)

@@ -18,6 +18,7 @@ from cephcaps.auth.none import NoneAuth
 from cephcaps.errors import AuthError, ConnectionFailed
 from cephcaps.messenger.connection import Connection, Phase
 from cephcaps.messenger.link import Instance, Link
+from cephcaps.messenger.v1_mon import MonConnectionV1
 from cephcaps.messenger.v2 import ConnectionV2
 from cephcaps.monitor.hunt import Hunt
 from cephwire.control import AuthMethod, ConMode
@@ -30,11 +31,11 @@ __all__ = ["MonClient", "MonHost", "MonTimers"]
 
 NEVER = float("inf")
 NSEC = 1_000_000_000
+ANSWER_TIMEOUT = 10.0
+"""Seconds a monitor gets to answer a request for tickets before another is tried: to log in there brings them too."""
 ASK_BACKOFF = 1.5
 MAX_ASK_PAUSE = 15.0
-"""A request for tickets is repeated after pauses that grow like those between rounds of the hunt."""
-UNANSWERED = 3
-"""Requests for tickets in a row without an answer: another monitor may do better."""
+"""Tickets that were refused are asked for again after pauses that grow like those between rounds of the hunt."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,7 +113,7 @@ class MonClient:
         self._anew = False  # nobody takes our identity any more
         self._ask_at = -NEVER  # not before
         self._ask_pause = timers.hunt_interval
-        self._asked = 0  # times since the last answer
+        self._answer_by = NEVER
         self._prove_key = False  # our AUTH ticket was refused
         self._closed = False
 
@@ -131,30 +132,29 @@ class MonClient:
 
     def renew_tickets(self, now: float) -> None:
         """Ask for the tickets that are missing or due."""
-        if not self.ready or self._login is None or self._login.server_challenge is None or now < self._ask_at:
+        if not self.ready or self._login is None or self._login.server_challenge is None:
             return
-        connection, tickets = self.connection, self._tickets
-        assert connection is not None
+        if self._answer_by != NEVER or now < self._ask_at:
+            return
+        tickets = self._tickets
         due = tickets.due(now)
         self._prove_key |= tickets.held[EntityType.AUTH].renew_after <= now
-        if not due and not self._prove_key:
-            return
-        if self._asked >= UNANSWERED and tickets.usable(EntityType.MDS, now) is None:
-            self.lost(connection, ConnectionFailed("it does not answer requests for tickets"), now)
-            return
-        self._asked += 1
-        self._ask_at = now + self._ask_pause
-        self._ask_pause = min(self._ask_pause * ASK_BACKOFF, MAX_ASK_PAUSE)
-        payload = tickets.authenticate(self._login.server_challenge) if self._prove_key else tickets.ask(due)
-        self._send(MAuth(PaxosHeader(), AuthMethod.CEPHX, payload, self.monmap.epoch if self.monmap else 0))
+        if due or self._prove_key:
+            self._answer_by = now + ANSWER_TIMEOUT
+            payload = tickets.authenticate(self._login.server_challenge) if self._prove_key else tickets.ask(due)
+            self._send(MAuth(PaxosHeader(), AuthMethod.CEPHX, payload, self.monmap.epoch if self.monmap else 0))
 
     def _tickets_answered(self, connection: Connection, message: MAuthReply, now: float) -> None:
-        self._asked = 0
+        self._answer_by = NEVER
         if not message.result:
             self._tickets.answer(message.result_bl, now)
             self._prove_key = False
-            if not self._tickets.due(now):
-                self._ask_at, self._ask_pause = -NEVER, self._timers.hunt_interval
+        if self._tickets.renew_at() > now and not self._tickets.due(now):
+            self._ask_pause = self._timers.hunt_interval
+        else:
+            self._ask_at = now + self._ask_pause
+            self._ask_pause = min(self._ask_pause * ASK_BACKOFF, MAX_ASK_PAUSE)
+        if not message.result:
             self._host.mon_ready(now)
             return
         self._out.append(Happened("tickets.refused", {"result": message.result}))
@@ -164,7 +164,8 @@ class MonClient:
             self._ask_at = now
             self.renew_tickets(now)
         elif self._tickets.usable(EntityType.MDS, now) is None:
-            # To log in once more may do what this does not: under another global_id if need be.
+            # To log in once more may do what this does not: under another global_id if need be. Tentacle's monitors
+            # hang up at this point in any case; Pacific's do not.
             self.lost(connection, ConnectionFailed(f"it does not renew our tickets: error {message.result}"), now)
 
     def close(self, now: float) -> None:
@@ -181,7 +182,8 @@ class MonClient:
             return self._hunt.due
         if not self.ready:
             return self._give_up
-        return min(self._ping_at, max(self._tickets.renew_at(), self._ask_at))
+        renew_at = max(self._tickets.renew_at(), self._ask_at) if self._answer_by == NEVER else self._answer_by
+        return min(self._ping_at, renew_at)
 
     def tick(self, now: float) -> None:
         if self._closed:
@@ -193,6 +195,8 @@ class MonClient:
         elif not self.ready:
             if now >= self._give_up:
                 self.lost(connection, ConnectionFailed(f"no answer while awaiting {connection.phase.value}"), now)
+        elif now >= self._answer_by:
+            self.lost(connection, ConnectionFailed("no answer to a request for tickets"), now)
         elif now >= self._ping_at:
             self._ping(connection, now)
         if self.ready and now >= self._tickets.renew_at():
@@ -210,16 +214,14 @@ class MonClient:
 
     def _attempt(self, now: float) -> None:
         target = self._hunt.pick(self._known())
-        self.connection = ConnectionV2(
-            self,
-            self._instance,
-            self._authenticator(),
-            EntityType.MON,
-            target,
-            self._con_modes,
-            0 if self._anew else self._tickets.global_id,
-            Link(0),
-        )
+        global_id = 0 if self._anew else self._tickets.global_id
+        instance, login, link = self._instance, self._authenticator(), Link(0)
+        if instance.messenger is AddrType.LEGACY:
+            self.connection = MonConnectionV1(self, instance, login, target, global_id, link)
+        else:
+            self.connection = ConnectionV2(
+                self, instance, login, EntityType.MON, target, self._con_modes, global_id, link
+            )
         self._give_up = now + self._hunt.patience
         self._out.append(Connect(self.connection))
 
@@ -237,7 +239,7 @@ class MonClient:
             addr
             for info in self.monmap.mon_info.values()
             for addr in addresses(info.public_addrs)
-            if addr.type == AddrType.MSGR2
+            if addr.type == self._instance.messenger
         )
         return known or self._candidates
 
@@ -247,12 +249,12 @@ class MonClient:
         self.errors.clear()
         self._refusal = None
         self._anew = self._prove_key = False
-        self._ask_at, self._ask_pause, self._asked = -NEVER, self._timers.hunt_interval, 0
+        self._answer_by, self._ask_at, self._ask_pause = NEVER, -NEVER, self._timers.hunt_interval
         self._stands_since = now
         self._ping_at = now + self._timers.ping_interval
         self._pinged_at = -NEVER
         self._unanswered = 0
-        self._out.append(Happened("mon.connected", {"addr": str(connection.target), "mode": connection.con_mode.name}))
+        self._out.append(Happened("mon.connected", {"addr": str(connection.target), "mode": connection.mode}))
         if self._wanted:
             self._send(MonSubscribe(dict(self._wanted), self._hostname))
         self._host.mon_ready(now)

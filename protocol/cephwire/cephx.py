@@ -43,6 +43,7 @@ __all__ = [
     "CEPHX_REQUEST",
     "CEPHX_RESPONSE",
     "CHALLENGE_PAIR",
+    "MON_AUTH_OFFER",
     "MON_AUTH_REQUEST",
     "NONE_AUTHORIZER",
     "SEALED_CONNECTION_SECRET",
@@ -61,6 +62,7 @@ __all__ = [
     "CephxResponse",
     "ChallengePair",
     "GetPrincipalSessionKey",
+    "MonAuthOffer",
     "MonAuthRequest",
     "NoneAuthorizer",
     "RequestType",
@@ -102,6 +104,22 @@ MON_AUTH_REQUEST: Final = Record(
     Struct("auth_mode" / Const(AUTH_MODE_MON, Int8ul), "name" / ENTITY_NAME, "global_id" / Int64ul),
 )
 """(ceph: src/auth/cephx/CephxClientHandler.cc, ``build_initial_request``)."""
+
+
+class MonAuthOffer(msgspec.Struct, frozen=True, gc=False):
+    """The payload of a first MAuth, in messenger v1: a `MonAuthRequest` before there is a method."""
+
+    methods: tuple[int, ...]
+    """`cephwire.control.AuthMethod` values to choose from."""
+    name: EntityName
+    global_id: int
+
+
+MON_AUTH_OFFER: Final = Record(
+    MonAuthOffer,
+    Struct("struct_v" / Const(1, Int8ul), "methods" / Counted(Int32ul), "name" / ENTITY_NAME, "global_id" / Int64ul),
+)
+"""(ceph: src/mon/MonClient.cc, ``MonConnection::_init_auth``)."""
 
 
 class ServerChallenge(msgspec.Struct, frozen=True, gc=False):

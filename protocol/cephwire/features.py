@@ -44,6 +44,7 @@ __all__ = [
     "SERVER_NAUTILUS",
     "SUBSCRIBE2",
     "Feature",
+    "bit_list",
     "has_feature",
 ]
 
@@ -66,6 +67,11 @@ _MARKERS: Final = {1: 0, 2: 1 << 57, 3: 1 << 57 | 1 << 28}
 def has_feature(mask: int, feature: Feature) -> bool:
     """Whether a peer that announced ``mask`` has ``feature``."""
     return mask & feature.mask == feature.mask
+
+
+def bit_list(mask: int) -> str:
+    """The numbers of the bits set in ``mask``, in words."""
+    return ", ".join(str(bit) for bit in range(64) if mask >> bit & 1)
 
 
 # The markers of the incarnations.

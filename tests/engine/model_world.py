@@ -69,6 +69,8 @@ class World:
         self.tids: dict[int, int] = {}
         self.acked: dict[int, int] = dict.fromkeys(INOS, 0)
         """Flushes on their way, by tid the inode; and by inode, the newest of which an acknowledgement was heard."""
+        self.unseated: set[int] = set()
+        """Ranks whose daemon has died and that nobody has taken over yet."""
         self._seen: dict[int, Any] = {}
         self._hear_snap()
 
@@ -77,6 +79,7 @@ class World:
     def after(self) -> None:
         """Put what the engine sends on its way, once it is looked at."""
         for send in self.bench.sends():
+            assert send.rank not in self.unseated, "sent to nobody"
             self._look_at(send)
             inode = self.engine.cache.inodes.get(getattr(send.message, "ino", 0))
             cap = inode.caps.get(send.rank) if inode is not None else None
@@ -279,6 +282,15 @@ class World:
         for ino in INOS:
             for one in self.owed[ino] if self.cluster.inodes[ino].auth == rank else ():
                 one.sent = False
+        self.unseated.add(rank)
+        self.engine.rank_unseated(rank, self.bench.now)
+        self.after()
+
+    def is_taken_over(self, rank: int) -> None:
+        if rank not in self.unseated:
+            return
+        self.unseated.remove(rank)
+        model = self.cluster.ranks[rank]
         self.gens[rank] = max(self.gens[rank], model.gen) + 1
         model.gen = self.gens[rank]
         self.engine.reconnects.compose(rank, self.gens[rank], NEVER)
@@ -461,6 +473,8 @@ class World:
     def agree(self) -> None:
         """Once all is said, both agree on what is held and on what it covers, and every change has arrived."""
         engine, bench = self.engine, self.bench
+        for one in sorted(self.unseated):
+            self.is_taken_over(one)
         while self.waits:
             self.gives_up_waiting(0)
         while self.refs:

@@ -197,7 +197,7 @@ def test_a_lease_of_another_rank_tells_nothing_of_the_seq() -> None:
 
     bench.revoke_lease(1, "name", 4, rank=1)
 
-    [(rank, message, _)] = bench.sends()
+    [(rank, message, *_)] = bench.sends()
     assert (rank, message.seq) == (1, 4)
 
 

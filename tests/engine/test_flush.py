@@ -66,7 +66,7 @@ def test_a_flush_carries_every_field_as_it_is_here() -> None:
 
     bench.flush(7)
 
-    [(rank, message, tid)] = bench.sends()
+    [(rank, message, tid, _)] = bench.sends()
     assert (rank, tid, message.oldest_flush_tid) == (0, 1, 1)
     assert (message.op, message.ino, message.cap_id) == (CapOp.FLUSH, 7, 70)
     assert (message.seq, message.issue_seq, message.mseq) == (5, 4, 2)
@@ -128,7 +128,7 @@ def test_what_a_rank_other_than_the_authority_asks_back_brings_no_flush() -> Non
 
     bench.revoke(7, "pAs", rank=1)
 
-    [(rank, message, tid)] = bench.sends()
+    [(rank, message, tid, _)] = bench.sends()
     assert (rank, message.dirty, tid) == (1, 0, 0)
     assert state(bench) == ("Ax", "-")
 

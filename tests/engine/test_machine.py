@@ -47,6 +47,7 @@ STEPS: dict[str, dict[str, Any]] = {
     "another_changes_the_mode": {"ino": INO, "mode": st.integers(0, 0o777)},
     "exports": {"ino": INO},
     "fails_over": {"rank": RANK},
+    "is_taken_over": {"rank": RANK},
     "is_snapshot": {},
     "changes_the_mode": {"ino": INO, "mode": st.integers(0, 0o777)},
     "changes_the_mtime": {"ino": INO, "mtime": st.integers(1, 100)},

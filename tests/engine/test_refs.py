@@ -274,4 +274,6 @@ def test_a_lost_session_is_told_to_those_who_wait_and_drops_data() -> None:
     assert lost == {7: "inode 0x7: Fwb"}
     with pytest.raises(type(GONE)):
         bench.got(waiting)
-    assert bench.inode(7).use.error is GONE
+    error = bench.inode(7).use.error
+    assert (error.reason, error.lost) == (GONE.reason, ("inode 0x7: Fwb",))
+    assert "lost: inode 0x7: Fwb" in str(error)

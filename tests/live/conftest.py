@@ -116,10 +116,11 @@ def clean_recordings(
     """Where the test's clients record, ``client-1.pcapng`` and so on; lint must find nothing to say of them."""
     folder = request.node.stash[RECORDINGS]
     yield folder
-    found = {path.name: said for path in sorted(folder.glob("*.pcapng")) if (said := found_by_lint(path))}
+    whole = [path for path in sorted(folder.glob("*.pcapng")) if path.stat().st_size]
+    found = [f"{path.name}: {said}" for path in whole for said in found_by_lint(path)]
     if found:
         keep(folder, request.node.name)
-    assert found == {}
+        pytest.fail("\n".join(["lint has something to say:", *found[:LOG_LINES]]), pytrace=False)
 
 
 @pytest.fixture(autouse=True)

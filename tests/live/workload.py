@@ -19,7 +19,7 @@ from pathlib import Path
 
 from cephcaps import Client
 from cephcaps.trace import Problem, read_trace
-from cephcaps.trace.lint import Linter
+from cephcaps.trace.lint import Finding, Linter
 
 from .agreement import mounted
 from .cluster import LiveCluster
@@ -454,8 +454,13 @@ def found_by_lint(recording: Path) -> list[str]:
         for item in read_trace(file):
             if isinstance(item, Problem):
                 told.append(f"{item.kind}: {item.what}")
-            told += [str(finding) for finding in linter.take(item)]
-    return told + [str(finding) for finding in linter.finish()]
+            told += [_in_short(finding) for finding in linter.take(item)]
+    return told + [_in_short(finding) for finding in linter.finish()]
+
+
+def _in_short(found: Finding) -> str:
+    said = f"client said last: {found.client_said}; MDS said last: {found.mds_said}"
+    return f"{found.rule.name}: mds.{found.rank} inode {found.ino or 0:#x} {found.path}: {found.what}; {said}"
 
 
 def _names_below(peer: LibcephfsPeer, root: str, folder: str) -> set[str]:

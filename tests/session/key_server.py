@@ -162,13 +162,15 @@ class MonLogin:
             session_key.unseal(KeyUsage.AUTHORIZER, wanted.authorizer.sealed_proof)
         except CryptoError:
             return None
+        if self.name not in self.keys.principals:
+            return None
         tickets = Codec(TICKET_LIST).encode(self.keys.tickets(wanted.keys, self.global_id, session_key))
         return Codec(CEPHX_RESPONSE).encode(CephxResponse(RequestType.GET_PRINCIPAL_SESSION_KEY, 0, tickets))
 
     def grant(self, wanted: Authenticate, *, first: bool) -> bytes | None:
         """The AUTH ticket and the others; with ``first`` also what keys the connection."""
-        keys, key = self.keys, self.keys.principals[self.name]
-        if wanted.proof != key.challenge_proof(self.challenge, wanted.client_challenge):
+        keys, key = self.keys, self.keys.principals.get(self.name)
+        if key is None or wanted.proof != key.challenge_proof(self.challenge, wanted.client_challenge):
             return None
         old = None
         if wanted.old_ticket.blob:

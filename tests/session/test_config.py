@@ -315,7 +315,6 @@ def test_a_value_of_no_use_is_refused_by_option_and_place(option: str, value: st
 @pytest.mark.parametrize(
     ("how", "message"),
     [
-        ({"ms_mode": "legacy"}, "messenger v1 is not supported yet"),
         ({"ms_mode": "fast"}, f"not one of {', '.join(MS_MODES)}"),
         ({"ms_mode": ""}, "ms_mode '' is not one of"),
         ({"name": "admin"}, "name 'admin' is not TYPE.ID, such as client.admin"),

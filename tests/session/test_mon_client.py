@@ -4,20 +4,24 @@ from __future__ import annotations
 
 import pytest
 
+from cephcaps.auth.cephx import Ticket
 from cephcaps.core import Close, Mount
-from cephcaps.errors import AuthError, ConfigError, ConnectionFailed
+from cephcaps.errors import AuthError, ConfigError, ConnectionFailed, SessionLost
 from cephwire.cephx import CEPHX_REQUEST, RequestType
 from cephwire.codec import Codec
 from cephwire.control import AuthDone, AuthRequest, ClientIdent, ConMode, IdentMissingFeatures, Keepalive2
 from cephwire.entity import EntityAddr, EntityType
 from cephwire.mon_messages import MAuth, MAuthReply, MConfig, MonSubscribe, Subscription
 from tests.session import samples
-from tests.session.key_server import AUTH_VALIDITY, SERVICE_VALIDITY
+from tests.session.handshakes import ADMIN
+from tests.session.key_server import AUTH_VALIDITY, BAD_KEY, SERVICE_VALIDITY
+from tests.session.peers import entropy
 from tests.session.world import Daemon, Monitor, World, mon_addr, mounted
 
 HUNT_INTERVAL = 3.0
 PING_INTERVAL = 10.0
 PING_TIMEOUT = 30.0
+ANSWER_TIMEOUT = 10.0
 
 
 def connecting(world: World, seconds: float = 10.0) -> World:
@@ -112,9 +116,10 @@ def test_rounds_through_dead_monitors_come_at_growing_intervals_and_go_on() -> N
     world.mons[1].mood = "well"
     connecting(world, 16.0)
 
-    assert rounds[0] < 1
-    assert rounds == sorted(rounds)
-    assert rounds[-1] == 15.0
+    pauses = [min(0.2 * 1.5**number, 15.0) for number in range(30)]
+    shares = [took / pause for took, pause in zip(rounds, pauses, strict=True)]
+    assert all(0.5 <= share <= 1.0 for share in shares)
+    assert max(shares) - min(shares) > 0.3, "at random, so that clients do not come all at once"
     assert world.core.monitors.ready
 
 
@@ -164,6 +169,48 @@ def test_what_happens_to_a_connection_given_up_before_is_of_no_interest() -> Non
 
     assert world.core.monitors.connection is not given_up
     assert world.core.monitors.ready
+
+
+@pytest.mark.parametrize("number", range(10))
+def test_a_monitor_that_is_lost_is_followed_by_another_at_once(number: int) -> None:
+    world = World(mons=3)
+    world.tickets.entropy = entropy(f"client {number}")
+    world.mount()
+    world.advance(20.0)
+    lost = standing(world)
+    lost.mood = "silent"  # as a host is whose power failed
+    world.dialled.clear()
+    now = world.now
+
+    world.lose(lost)
+    world.advance(0.0)
+
+    assert world.core.monitors.ready
+    assert world.now == now
+    assert lost.addr not in world.dialled
+
+
+def standing(world: World) -> Monitor:
+    """The monitor that the client is connected to."""
+    return next(mon for mon in world.mons if any(peer in world.links.values() for peer in mon.peers))
+
+
+def test_a_monitor_that_is_lost_again_and_again_is_returned_to_ever_more_slowly_and_forgiven_later() -> None:
+    world = mounted()
+    pauses = [time_to_return(world) for _ in range(12)]
+    assert max(pauses) < 15.0
+    assert pauses[-1] > 6.0 > pauses[5] > 0.5 > pauses[0]
+
+    world.advance(20.0)
+
+    assert time_to_return(world) == 0.0
+
+
+def time_to_return(world: World) -> float:
+    world.lose(standing(world))
+    now = world.now
+    world.advance(30.0, until=lambda: world.core.monitors.ready)
+    return world.now - now
 
 
 # Subscriptions
@@ -310,13 +357,45 @@ def test_days_pass_without_a_ticket_running_out() -> None:
     assert len(world.happened("mon.connected")) == 1
 
 
-def test_a_renewal_that_is_not_answered_is_asked_for_again_at_leisure() -> None:
+def test_a_renewal_that_a_monitor_does_not_answer_is_had_from_another() -> None:
+    world = mounted(mons=2)
+    mute = standing(world)
+    mute.renews = False
+
+    world.advance(SERVICE_VALIDITY * 3 / 4 + ANSWER_TIMEOUT)
+
+    assert standing(world) is not mute
+    assert world.tickets.held[EntityType.MDS].expires == world.now + SERVICE_VALIDITY
+    assert world.happened("mon.lost")[0]["error"] == "no answer to a request for tickets"
+    assert world.tickets.global_id == 4100
+    assert world.session.state == "open"
+
+
+def test_a_renewal_that_was_asked_of_a_monitor_that_is_lost_then_is_had_at_once_from_the_next() -> None:
     world = mounted()
     world.mons[0].renews = False
+    world.advance(SERVICE_VALIDITY * 3 / 4)
+    assert len(asked_for(world)) == 1
 
-    world.advance(SERVICE_VALIDITY * 3 / 4 + 60)
+    world.lose(world.mons[0])
+    world.advance(0.0)
 
-    assert 2 <= len(asked_for(world)) <= 60 / HUNT_INTERVAL + 60 / PING_INTERVAL + 2
+    assert world.tickets.held[EntityType.MDS].expires == world.now + SERVICE_VALIDITY
+
+
+def test_a_renewal_that_fell_due_without_a_monitor_is_had_with_the_first_that_comes() -> None:
+    world = mounted()
+    world.mons[0].mood = "dead"
+    world.lose(world.mons[0])
+    world.advance(AUTH_VALIDITY + 1)  # some monitors still read such a ticket
+    assert world.tickets.usable(EntityType.MDS, world.now) is None
+    world.mons[0].mood = "well"
+
+    world.advance(16.0, until=lambda: world.core.monitors.ready)
+
+    assert world.tickets.held[EntityType.MDS].expires == world.now + SERVICE_VALIDITY
+    assert world.tickets.global_id == 4100
+    assert world.session.state == "open"
 
 
 def test_a_renewal_that_is_refused_is_told_and_asked_for_again_at_leisure() -> None:
@@ -325,9 +404,174 @@ def test_a_renewal_that_is_refused_is_told_and_asked_for_again_at_leisure() -> N
 
     world.advance(SERVICE_VALIDITY * 3 / 4 + 60)
 
-    assert world.happened("tickets.refused")[0] == {"result": -13}
-    assert len(asked_for(world)) <= 60 / HUNT_INTERVAL + 60 / PING_INTERVAL + 2
+    asked = asked_for(world)
+    assert asked[:2] == [RequestType.GET_PRINCIPAL_SESSION_KEY, RequestType.GET_AUTH_SESSION_KEY]
+    assert world.happened("tickets.refused") == [{"result": -13}] * len(asked)
+    assert 5 <= len(asked) <= 10
+    assert world.core.monitors.ready, "it has maps to tell all the same"
+
+
+def test_a_ticket_that_nobody_asked_for_and_nobody_renews_is_left_to_its_fate() -> None:
+    world = mounted()
+    held = world.tickets.held[EntityType.OSD]
+    world.tickets.held[EntityType.CLIENT] = Ticket(held.session_key, held.blob, world.now, world.now + 1)
+
+    world.advance(60.0)
+
+    assert asked_for(world) == []
+
+
+def test_short_lived_tickets_never_run_out_however_often_the_connection_breaks() -> None:
+    world = World(mons=3)
+    world.keys.validity = dict.fromkeys(EntityType, 60)
+    world.mount()
+
+    for number in range(300):
+        world.lose(standing(world))
+        world.advance(0.7 * (number % 17), until=lambda: not usable(world))
+        assert usable(world)
+        world.advance(15.0, until=lambda: world.core.monitors.ready)
+
+    assert world.tickets.global_id == 4100
+    assert world.session.state == "open"
+
+
+def usable(world: World) -> bool:
+    return all(world.tickets.usable(service, world.now) for service in (EntityType.MDS, EntityType.AUTH))
+
+
+def wake(world: World, slept: float) -> None:
+    """The process was frozen: what its sockets hold is read before timers run."""
+    world.now += slept
+    world.run()
+    world.core.tick(world.now)
+    world.run()
+
+
+@pytest.mark.parametrize("service", [EntityType.MDS, EntityType.AUTH])
+def test_the_first_thing_after_a_long_sleep_is_to_renew_tickets(service: EntityType) -> None:
+    world = mounted()
+    world.keys.validity[EntityType.AUTH] = 7200
+
+    wake(world, SERVICE_VALIDITY + 1 if service is EntityType.MDS else AUTH_VALIDITY + 1)
+
+    assert usable(world)
+    assert world.tickets.global_id == 4100
+    assert len(world.happened("mon.connected")) == 1
+
+
+def test_a_session_whose_connection_broke_in_a_long_sleep_goes_on_after_it() -> None:
+    world = mounted()
+    for daemon in (*world.mons, *world.ranks):
+        world.lose(daemon)
+
+    wake(world, SERVICE_VALIDITY + 1)
+    world.advance(5.0)
+
+    assert world.session.state == "open"
+    assert world.session.carrier.ready
+
+
+def refuse_all_tickets(world: World) -> None:
+    """The keys that tickets were sealed with are used no more."""
+    for service in EntityType:
+        world.keys.sealing[service] = world.keys.new_key()
+
+
+def assert_is_another(world: World, pending: int) -> None:
     assert world.core.monitors.ready
+    assert world.tickets.global_id == 4101
+    assert world.happened("client.renamed") == [{"was": 4100, "global_id": 4101}]
+    assert world.session.state == "rejected"
+    for token in (pending, world.getattr(ino=3)):
+        error = world.results[token]
+        assert isinstance(error, SessionLost)
+        assert error.reason == "rejected"
+        assert "client.4100 was too old" in str(error)
+        assert "client.4101: connect anew" in str(error)
+
+
+@pytest.mark.parametrize("mons", [1, 3])
+def test_an_identity_that_no_monitor_believes_any_more_is_given_up_and_sessions_with_it(mons: int) -> None:
+    world = mounted(mons=mons)
+    pending = world.getattr(timeout=1e6)
+    refuse_all_tickets(world)
+
+    world.lose(standing(world))
+    world.advance(5.0, until=lambda: world.core.monitors.ready)
+
+    assert_is_another(world, pending)
+    world.advance(2 * SERVICE_VALIDITY)
+    assert usable(world)
+    assert len(world.happened("mon.connected")) == 2
+
+
+def test_an_identity_slept_away_while_the_clock_stood_still_is_given_up_once_an_mds_refuses_the_ticket() -> None:
+    world = mounted()
+    pending = world.getattr(timeout=1e6)
+    refuse_all_tickets(world)
+
+    world.lose(world.ranks[0])
+    world.advance(20.0, until=lambda: bool(world.happened("client.renamed")))
+    world.run()
+
+    assert_is_another(world, pending)
+
+
+def test_an_identity_is_kept_when_one_monitor_of_three_does_not_believe_it() -> None:
+    world = mounted(mons=3)
+    world.advance(20.0)
+    lost = standing(world)
+    odd, sound = (mon for mon in world.mons if mon is not lost)
+    odd.arrived = lambda peer: peer.answers.update({AuthRequest: lambda frame: BAD_KEY})
+    lost.mood = "dead"
+    for _ in range(10):
+        world.lose(standing(world))
+        world.advance(20.0, until=lambda: world.core.monitors.ready)
+
+    assert len(odd.peers) > 2
+    assert standing(world) is sound
+    assert world.tickets.global_id == 4100
+    assert world.core.mds.barred is None
+    assert world.session.state == "open"
+
+
+def test_a_client_whose_key_is_deleted_keeps_its_sessions_and_knocks_slowly_until_the_key_is_back() -> None:
+    world = mounted(mons=2)
+    key = world.keys.principals.pop(str(ADMIN))
+    world.lose(standing(world))
+    world.advance(30.0)
+    knocked = len(world.dialled)
+    world.advance(1000.0)
+
+    assert 1000 / 15 * 2 * 2 <= len(world.dialled) - knocked <= 1000 / 7.5 * 2 * 2 + 4, "each monitor, either way"
+    assert isinstance(world.core.mds.barred, AuthError)
+    assert "client.admin is unknown to the cluster" in world.happened("login.refused")[0]["error"]
+    assert world.session.state == "open"
+    assert not isinstance(world.results[world.getattr(ino=1)], Exception)
+
+    world.keys.principals[str(ADMIN)] = key
+    world.advance(15.0, until=lambda: world.core.monitors.ready)
+
+    assert world.core.mds.barred is None
+    assert world.tickets.global_id == 4100
+    assert world.session.state == "open"
+
+
+def test_a_client_whose_key_is_deleted_loses_a_session_once_it_has_no_ticket_to_resume_it_with() -> None:
+    world = mounted()
+    del world.keys.principals[str(ADMIN)]
+    world.advance(SERVICE_VALIDITY + 30)
+    assert world.session.state == "open"
+    pending = world.getattr()
+
+    world.lose(world.ranks[0])
+    world.advance(5.0)
+
+    error = world.results[pending]
+    assert isinstance(error, SessionLost)
+    assert error.reason == "rejected"
+    assert "client.admin is unknown to the cluster" in str(error)
 
 
 def test_an_answer_that_is_no_answer_costs_the_connection_and_no_more() -> None:
@@ -385,6 +629,28 @@ def test_a_monitor_that_falls_silent_is_left_for_another() -> None:
     assert "silent for" in world.happened("mon.lost")[0]["error"]
     assert world.dialled[-1] != silent.addr
     assert world.core.monitors.ready
+
+
+def test_a_client_that_was_frozen_does_not_take_its_monitor_for_dead() -> None:
+    world = mounted()
+    for slept in (25.0, 100.0, 1000.0):
+        world.advance(3.0)
+        wake(world, slept)
+        world.advance(3 * PING_INTERVAL)
+
+    assert world.happened("mon.lost") == []
+
+
+def test_a_monitor_that_died_while_the_client_was_frozen_is_left_soon_after() -> None:
+    world = mounted(mons=2)
+    world.advance(PING_INTERVAL)
+    dead = standing(world)
+    dead.peer.answers[Keepalive2] = lambda frame: ()
+
+    wake(world, 600.0)
+    world.advance(PING_TIMEOUT)
+
+    assert standing(world) is not dead
 
 
 # The end

@@ -37,6 +37,7 @@ from tests.session import samples
 from tests.session.handshakes import ADMIN, NONCE
 from tests.session.key_server import KeyServer, MonLogin, NoLogin, ServiceLogin
 from tests.session.peers import Kept, Login, Peer, entropy, flushed
+from tests.session.peers_v1 import PeerV1
 
 NEVER = float("inf")
 SPINS = 30
@@ -118,6 +119,10 @@ class MonPeer(Peer):
             self.send(found[1])
 
 
+class MonPeerV1(MonPeer, PeerV1):
+    """The same over messenger v1."""
+
+
 @dataclass(eq=False)
 class Monitor(Daemon):
     """A monitor; all of them publish `World.maps`.
@@ -129,7 +134,8 @@ class Monitor(Daemon):
     renews: bool = True
 
     def make_peer(self) -> Peer:
-        return MonPeer(self, MonLogin(self.world.keys) if self.world.cephx else NoLogin(to_mon=True))
+        kind = MonPeerV1 if self.addr.type == AddrType.LEGACY else MonPeer
+        return kind(self, MonLogin(self.world.keys) if self.world.cephx else NoLogin(to_mon=True))
 
 
 class MdsPeer(Peer):
@@ -175,6 +181,10 @@ class MdsPeer(Peer):
         return [(header.tid, message) for header, message in self.messages if isinstance(message, ClientRequest)]
 
 
+class MdsPeerV1(MdsPeer, PeerV1):
+    """The same over messenger v1."""
+
+
 def root_only(request: ClientRequest) -> Any:
     """Answers for the root's attributes and leaves everything else unanswered."""
     is_root = request.op == RequestOp.GETATTR and request.path == FilePath(1, "")
@@ -198,7 +208,8 @@ class Mds(Daemon):
     kind = EntityType.MDS
 
     def make_peer(self) -> Peer:
-        return MdsPeer(self, ServiceLogin(self.world.keys) if self.world.cephx else NoLogin(to_mon=False))
+        kind = MdsPeerV1 if self.addr.type == AddrType.LEGACY else MdsPeer
+        return kind(self, ServiceLogin(self.world.keys) if self.world.cephx else NoLogin(to_mon=False))
 
 
 class StrictCore(Core):
@@ -229,12 +240,14 @@ class World:
         mode: ConMode = ConMode.CRC,
         fs: str | None = None,
         root: str = "/",
+        messenger: AddrType = AddrType.MSGR2,
     ) -> None:
+        self.messenger = messenger
         self.now = 1000.0
         self.keys = KeyServer(entropy("cluster"), type or CryptoType.AES)
         self.cephx = type is not None
-        self.mons = [Monitor(self, mon_addr(number)) for number in range(mons)]
-        self.ranks = [Mds(self, mds_addr(100 + rank), gid=100 + rank) for rank in range(mds)]
+        self.mons = [Monitor(self, mon_addr(number, messenger)) for number in range(mons)]
+        self.ranks = [Mds(self, mds_addr(100 + rank, messenger), gid=100 + rank) for rank in range(mds)]
         self.daemons: dict[EntityAddr, Daemon] = {daemon.addr: daemon for daemon in (*self.mons, *self.ranks)}
         self.maps: dict[str, tuple[int, Any]] = {
             "monmap": (3, samples.monmap(3, *(mon.addr for mon in self.mons))),
@@ -243,7 +256,7 @@ class World:
         self.map_ranks()
         self.tickets = Tickets(ADMIN, self.keys.add(str(ADMIN)) if self.cephx else None, entropy("client"))
         self.core = StrictCore(
-            Credentials(self.tickets, Instance(NONCE), 1000, 1001, (4, 5)),
+            Credentials(self.tickets, Instance(NONCE, messenger), 1000, 1001, (4, 5)),
             tuple(mon.addr for mon in self.mons),
             (mode,),
             (mode,),
@@ -270,7 +283,7 @@ class World:
     def replace(self, rank: int) -> Mds:
         """Put another daemon in charge of ``rank``; `publish` tells the client."""
         gid = self.ranks[rank].gid + 100
-        mds = self.ranks[rank] = Mds(self, mds_addr(gid), gid=gid)
+        mds = self.ranks[rank] = Mds(self, mds_addr(gid, self.messenger), gid=gid)
         self.daemons[mds.addr] = mds
         return mds
 
@@ -391,12 +404,12 @@ class World:
         return [facts for name, facts in self.events if name == event]
 
 
-def mon_addr(number: int) -> EntityAddr:
-    return EntityAddr.make(AddrType.MSGR2, "192.0.2.1", 3300 + number)
+def mon_addr(number: int, messenger: AddrType = AddrType.MSGR2) -> EntityAddr:
+    return EntityAddr.make(messenger, "192.0.2.1", 3300 + number)
 
 
-def mds_addr(gid: int) -> EntityAddr:
-    return EntityAddr.make(AddrType.MSGR2, "192.0.2.2", 6800 + gid, gid)
+def mds_addr(gid: int, messenger: AddrType = AddrType.MSGR2) -> EntityAddr:
+    return EntityAddr.make(messenger, "192.0.2.2", 6800 + gid, gid)
 
 
 def mounted(**settings: Any) -> World:
