@@ -95,7 +95,9 @@ OPTIONS = {
         Option("client_mds_namespace", "", "the older name of client_fs"),
         Option("client_mountpoint", "/", "the directory of the file system to mount as root"),
         Option("client_snapdir", ".snap", "the name under which a directory has its snapshots"),
-        Option("recover_session", "no", "what to do once blocklisted: no, or clean, which begins anew with nothing cached"),
+        Option(
+            "recover_session", "no", "what to do once blocklisted: no, or clean, which begins anew with nothing cached"
+        ),
         Option("client_mount_timeout", "300", "seconds a mount may take"),
         Option("mon_client_hunt_interval", "3", "seconds before another monitor is tried"),
         Option("mon_client_ping_interval", "10", "seconds between keepalives to the monitor"),

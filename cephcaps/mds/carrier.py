@@ -162,7 +162,7 @@ class Carrier:
         elif now >= self._ping_at:
             heard = connection.last_heard >= self._ping_at - PING_INTERVAL
             self._unheard = 0 if heard else self._unheard + 1
-            if self._unheard > MISSED_PINGS:
+            if self._unheard >= MISSED_PINGS:
                 return ConnectionFailed(f"silent for {now - connection.last_heard:.0f} s")
             self._ping_at = now + PING_INTERVAL
             connection.keepalive(int(now * NSEC))

@@ -90,7 +90,7 @@ class Recorder:
         self._blocks: list[bytes] = [_section(), _interface()]
         self._written = 0
         self._connections = 0
-        self._sessions: dict[int, int] = {}  # connections that each has had, by the client's cookie
+        self._sessions: dict[tuple[int, int], int] = {}  # connections that each has had, by both sides' cookies
 
     def __repr__(self) -> str:
         return f"<Recorder of {self.path}>"
@@ -114,6 +114,8 @@ class Recorder:
             self._heard.append((talk, time_ns(), False, None, b"", b"", b""))
 
     def _tap(self, talk: _Talk, sent: bool, header: MessageHeader, front: bytes, middle: bytes, data: bytes) -> None:
+        if talk.session is None:  # later it may be over, and another begun by the same two
+            talk.session = talk.connection.link.cookie, talk.connection.link.peer_cookie
         # Bytes are laid out later, many messages in a row: each then takes a third of the time it would take here.
         self._heard.append((talk, time_ns(), sent, header, front, middle, data))
         self._size += ENVELOPE + len(front) + len(middle) + len(data)
@@ -169,8 +171,9 @@ class Recorder:
         """Packets for a connection that has something to say: by now all about it is known."""
         self._connections += 1
         connection, link = talk.connection, talk.connection.link
-        before = self._sessions.get(link.cookie, 0) if link.cookie else 0
-        self._sessions[link.cookie] = before + 1
+        assert talk.session is not None
+        before = 0 if link.lossy else self._sessions.get(talk.session, 0)
+        self._sessions[talk.session] = before + 1
         peers = Peers(
             client=EntityNum(EntityType.CLIENT, connection.global_id),
             daemon=EntityNum(connection.peer_type, link.peer_num),
@@ -201,14 +204,15 @@ class Recorder:
 
 
 class _Talk:
-    """What is recorded of one connection; ``packets`` from its first message on."""
+    """What is recorded of one connection; ``session`` and ``packets`` from its first message on."""
 
-    __slots__ = ("connection", "local", "packets")
+    __slots__ = ("connection", "local", "packets", "session")
 
     def __init__(self, connection: Connection, local: tuple[str, int] | None) -> None:
         self.connection = connection
         self.local = local
         self.packets: Synthetic | None = None
+        self.session: tuple[int, int] | None = None
 
 
 _Heard: TypeAlias = tuple[_Talk, int, bool, MessageHeader | None, bytes, bytes, bytes]

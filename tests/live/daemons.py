@@ -122,7 +122,10 @@ class Daemons:
         (self.directory / "run" / f"{name}.pid").write_text(f"{pid}\n")
 
     def freeze_daemon(self, name: str) -> None:
-        self._daemons[name].send_signal(signal.SIGSTOP)
+        """Stop it as it stands; returns once none of its threads runs any more."""
+        daemon = self._daemons[name]
+        daemon.send_signal(signal.SIGSTOP)
+        wait_until(lambda: all(state == "T" for state in _states(daemon.pid)), f"{name} stands still", within=10.0)
 
     def thaw_daemon(self, name: str) -> None:
         self._daemons[name].send_signal(signal.SIGCONT)
@@ -206,3 +209,8 @@ class Daemons:
 
     def _logs(self) -> str:
         return "\n".join(f"--- {name}\n{self.log_tail(name, 15)}" for name in self.log_names())
+
+
+def _states(pid: int) -> list[str]:
+    """Of each thread, its letter in /proc/PID/task/TID/stat."""
+    return [path.read_text().rpartition(") ")[2][0] for path in Path(f"/proc/{pid}/task").glob("*/stat")]
