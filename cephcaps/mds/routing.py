@@ -21,7 +21,7 @@ from cephcaps.messenger.link import Instance, Link
 from cephcaps.messenger.v1 import ConnectionV1
 from cephcaps.messenger.v2 import ConnectionV2
 from cephwire.control import ConMode
-from cephwire.entity import AddrType, EntityAddr, EntityType, address_of
+from cephwire.entity import AddrType, EntityAddr, EntityType, address_of, addresses
 from cephwire.mdsmap import MdsInfo, MdsMap
 from cephwire.reply import ClientReply, ClientRequestForward
 from cephwire.request import NO_OWNER, ClientRequest, RequestFlag, RequestRelease
@@ -120,7 +120,8 @@ class Router(SessionHost):
         if info is None:
             return None
         addr = self.address(info)
-        session = self.sessions[rank] = Session(self, rank, info, addr or NOWHERE, self._metadata)
+        named = next(iter(addresses(info.addrs)), NOWHERE)
+        session = self.sessions[rank] = Session(self, rank, info, addr or named, self._metadata)
         if addr is None:
             session.refuse(ConnectionFailed(f"{session.who} {self._foreign}"))
             return session
@@ -222,7 +223,7 @@ class Router(SessionHost):
         return Link(self._credentials.tickets.random_u64() or 1)
 
     def fraction(self) -> float:
-        return self._credentials.tickets.random_u64() / 2**64
+        return self._credentials.tickets.fraction()
 
     # What becomes of a request
 

@@ -39,6 +39,7 @@ class Hunt:
         self._first_patience = patience
         self._fraction = fraction
         self._pause = FIRST_PAUSE
+        self._pause_once_broken = FIRST_PAUSE
         self._queue: list[EntityAddr] = []  # the last is next
         self._last_resort: EntityAddr | None = None
 
@@ -76,12 +77,14 @@ class Hunt:
         happens again and again."""
         self._queue.clear()
         self._last_resort = addr
+        self.patience = self._first_patience
         if stood >= self.patience:
-            self._pause = FIRST_PAUSE
-            self.patience = self._first_patience
+            self._pause = self._pause_once_broken = FIRST_PAUSE
             self.due = now
         else:
+            self._pause = self._pause_once_broken
             self._rest(now)
+            self._pause_once_broken = self._pause
 
     def _rest(self, now: float) -> None:
         """For at least half the pause: clients that lost a monitor together do not return together."""

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple, TypeVar
 import pytest
 
 from cephcaps import Client
-from cephcaps.messenger.connection import Connection
+from cephcaps.messenger.link import Link, Outgoing
 
 from .cluster import LiveCluster
 from .waiting import until
@@ -62,23 +62,23 @@ async def agree(cluster: LiveCluster, client: Client, ino: int, *, within: float
 
 
 class SentMessage(NamedTuple):
-    connection: Connection
+    link: Link
     message: Any
     tid: int
 
 
 class Sent:
-    """Every message that clients of this process send, from when it is made."""
+    """Every message that clients of this process send, from when it is made; what is sent again counts once."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.all: list[SentMessage] = []
-        send = Connection.send
+        number = Link.number
 
-        def note(connection: Connection, message: Any, *, tid: int = 0, **how: Any) -> None:
-            self.all.append(SentMessage(connection, message, tid))
-            send(connection, message, tid=tid, **how)
+        def note(link: Link, message: Any, tid: int, *how: Any) -> Outgoing:
+            self.all.append(SentMessage(link, message, tid))
+            return number(link, message, tid, *how)
 
-        monkeypatch.setattr(Connection, "send", note)
+        monkeypatch.setattr(Link, "number", note)
 
     def by(self, client: Client, kind: type[T]) -> list[T]:
         """Messages of one kind that ``client`` has sent to MDSs."""
@@ -89,5 +89,5 @@ class Sent:
         return sum(1 for _ in self._by(client))
 
     def _by(self, client: Client) -> Iterator[SentMessage]:
-        connections = {session.connection for session in client.sessions.values()}
-        return (sent for sent in self.all if sent.connection in connections)
+        links = {session.carrier.link for session in client.sessions.values()}
+        return (sent for sent in self.all if sent.link in links)

@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 
 from cephcaps import connect
-from cephcaps.messenger.connection import Connection
+from cephcaps.messenger.link import Link, Outgoing
+from cephcaps.messenger.v2 import ConnectionV2
 from cephwire.control import Ack, Keepalive2, Keepalive2Ack
 from cephwire.session import ClientSession, SessionOp
 
@@ -38,19 +39,19 @@ class Sent:
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.kinds: Counter[str] = Counter()
-        send, write = Connection.send, Connection._write
+        number, write = Link.number, ConnectionV2._write
 
-        def count_message(connection: Connection, message: Any, **how: Any) -> None:
+        def count_message(link: Link, message: Any, *how: Any) -> Outgoing:
             kind = SessionOp(message.op).name if isinstance(message, ClientSession) else type(message).__name__
             self.kinds[kind] += 1
-            send(connection, message, **how)
+            return number(link, message, *how)
 
-        def count_frame(connection: Connection, frame: Any) -> None:
+        def count_frame(connection: ConnectionV2, frame: Any) -> None:
             self.kinds[type(frame).__name__] += 1
             write(connection, frame)
 
-        monkeypatch.setattr(Connection, "send", count_message)
-        monkeypatch.setattr(Connection, "_write", count_frame)
+        monkeypatch.setattr(Link, "number", count_message)
+        monkeypatch.setattr(ConnectionV2, "_write", count_frame)
 
 
 @pytest.mark.parametrize("seconds", [40, pytest.param(180, marks=pytest.mark.soak)])

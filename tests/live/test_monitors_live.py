@@ -183,10 +183,10 @@ async def test_a_client_that_slept_longer_than_its_tickets_live_goes_on(
 
 
 @asynccontextmanager
-async def own_key(cluster: LiveCluster) -> AsyncIterator[Client]:
+async def own_key(cluster: LiveCluster, ms_mode: str | None = None) -> AsyncIterator[Client]:
     """A client whose key nobody else has."""
     name = await cluster.aio.add_client_key("own", mon="allow r", mds="allow rw", osd="allow rw")
-    async with connect(cluster.conf, name=name) as client:
+    async with connect(cluster.conf, name=name, ms_mode=ms_mode) as client:
         yield client
 
 
@@ -199,11 +199,12 @@ async def restore_key(cluster: LiveCluster) -> None:
     await cluster.aio.ceph("auth", "add", "client.own", *caps, "-i", str(cluster.release.inside(cluster.keyring)))
 
 
+@pytest.mark.parametrize("ms_mode", [None, "legacy"])
 async def test_a_client_whose_key_is_deleted_works_on_and_is_whole_again_once_the_key_is_back(
-    new_cluster: Callable[..., LiveCluster],
+    new_cluster: Callable[..., LiveCluster], ms_mode: str | None
 ) -> None:
-    cluster = new_cluster(mds=1, extra=lifetimes(service=10, auth=86400))
-    async with own_key(cluster) as client:
+    cluster = new_cluster(mds=1, extra=lifetimes(service=10, auth=86400), msgr2=ms_mode is None)
+    async with own_key(cluster, ms_mode) as client:
         known, core = client.global_id, client._running.core
         await delete_key(cluster)
         await until(lambda: core.mds.barred, "it is told that it gets no tickets", within=20.0)

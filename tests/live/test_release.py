@@ -206,7 +206,7 @@ async def test_a_recall_is_followed_promptly_down_to_what_the_mds_leaves(
         assert ours(client, opened.ino) is not None
         await agree(cluster, client, opened.ino)
         assert client.inode_caps("/recalled/999") is not None  # touched last: kept
-        mine = [s.message for s in sent.all if s.connection is client.sessions[0].connection]
+        mine = [s.message for s in sent.all if s.link is client.sessions[0].carrier.link]
     barrier = next((i for i, m in enumerate(mine) if getattr(m, "op", None) == SessionOp.FLUSHMSG_ACK), 0)
     in_time = [len(message.caps) for message in mine[:barrier] if isinstance(message, ClientCapRelease)]
     print(f"{held} caps, {MIN_CAPS} left; cache drop took {took:.2f} s; released before the barrier: {in_time}")

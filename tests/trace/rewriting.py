@@ -31,6 +31,7 @@ class Link:
         self.tap: Any = None
         self.link = self
         self.cookie = flow.number
+        self.peer_cookie = 0
         self.global_id = flow.client_id
         self.peer_type = EntityType.MDS
         self.peer_num = flow.daemon_num

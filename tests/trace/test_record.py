@@ -65,6 +65,7 @@ class Link:
         self.tap: Any = None
         self.link = self
         self.cookie = cookie
+        self.peer_cookie = 1
         self.global_id = 4123
         self.peer_type = kind
         self.peer_num = num
