@@ -300,9 +300,7 @@ class Core:
             f"client.{self._known_as}: connect anew"
         )
         self.out.append(Happened("client.renamed", {"was": known_as, "global_id": self._known_as}))
-        for session in list(self.mds.sessions.values()):
-            if session.state not in ("closed", "rejected"):
-                session.reject(SessionLost(why, reason="rejected"), now)
+        self.mds.renounce(SessionLost(why, reason="rejected"), now)
 
     def mon_refused(self, error: AuthError, now: float) -> None:
         self._fail_mount(error)

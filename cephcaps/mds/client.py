@@ -243,7 +243,8 @@ class MdsClient(Router):
         self._carry_out(now)
 
     def session_resumes(self, session: Session, now: float) -> None:
-        for request in self.requests:
+        # What was answered goes before what may not have been, as libcephfs sends it (``resend_unsafe_requests``).
+        for request in sorted(self.requests, key=lambda request: not request.unsafe):
             if request.rank != session.rank or not request.sent:
                 continue
             if self.locks.needless(request):
@@ -268,6 +269,16 @@ class MdsClient(Router):
         """The OSDMap bars these addresses from the cluster."""
         if any(self._credentials.instance.meant_by(addr) for addr in listed):
             self._bar_all(now)
+
+    def renounce(self, error: SessionLost, now: float) -> None:
+        """The sessions are of an identity that is ours no more: what they still carry is sent, and they are lost."""
+        self.engine.flush_all(now)
+        self._carry_out(now)
+        for session in list(self.sessions.values()):
+            if session.usable:
+                session.close(now)  # else its caps would hold others up until the MDS misses us
+            if session.state not in ("closed", "rejected"):
+                session.reject(error, now)
 
     def _bar_all(self, now: float) -> None:
         barred = "this client's address was blocklisted, as that of an evicted client is: connect anew"

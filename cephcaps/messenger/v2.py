@@ -67,6 +67,8 @@ NO_SIGNATURE = bytes(32)
 banners: Codec[Banner] = Codec(BANNER)
 headers: Codec[MessageHeader] = Codec(MESSAGE_HEADER)
 banner_headers: Codec[BannerHeader] = Codec(BANNER_HEADER)
+# Without the bit for compression nobody compresses what is for us (ceph: src/msg/compressor_registry.cc, ``get_mode``:
+# only OSDs among themselves do).
 OUR_BANNER = banner_headers.encode(BannerHeader(16)) + banners.encode(Banner(BannerFeature.REVISION_1, 0))
 controls: dict[int, Codec[Any]] = {tag: Codec(schema) for tag, schema in FRAMES.items()}
 
@@ -145,6 +147,8 @@ class ConnectionV2(Connection):
         if payload is None:
             return False
         banner = banners.decode(payload, None)
+        if banner.required & BannerFeature.COMPRESSION:
+            raise ConnectionFailed(f"{self.who} requires on-wire compression, which is not spoken here; no Ceph does")
         if not banner.supported & BannerFeature.REVISION_1 or banner.required & ~int(BannerFeature.REVISION_1):
             raise ConnectionFailed(
                 f"{self.who} speaks another messenger: supports {banner.supported:#x}, requires {banner.required:#x}; "

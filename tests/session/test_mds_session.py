@@ -526,7 +526,8 @@ def test_a_fresh_ticket_that_is_refused_too_fails_those_who_wait() -> None:
 
 def test_an_expired_ticket_is_not_shown() -> None:
     world = mounted()
-    world.mons[0].renews = False
+    world.mons[0].mood = "dead"
+    world.lose(world.mons[0])
     world.advance(world.tickets.held[EntityType.MDS].expires - world.now + 1)
     world.ranks[0].peer.say(SessionOp.CLOSE)
     world.run()
@@ -534,8 +535,8 @@ def test_an_expired_ticket_is_not_shown() -> None:
     token = world.getattr(ino=1)
     world.advance(5.0)
     assert len(world.ranks[0].peers) == 1
-    world.mons[0].renews = True
-    world.advance(5.0)
+    world.mons[0].mood = "well"
+    world.advance(16.0)
 
     assert len(world.ranks[0].peers) == 2
     assert not isinstance(world.results[token], Exception)

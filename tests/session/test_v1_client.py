@@ -1,4 +1,4 @@
-"""A whole client over messenger v1: it mounts, goes on over broken connections, and tells evictions and refusals apart."""
+"""A whole client over messenger v1: it mounts, goes on over broken connections, follows a rank that is taken over."""
 
 from __future__ import annotations
 
