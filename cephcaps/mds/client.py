@@ -199,6 +199,9 @@ class MdsClient(Router):
             session.mapped(info, self.address(info) if info is not None else None, now)
             if rank not in mdsmap.in_:
                 session.gone(now)
+        for request in self.requests:
+            if not request.sent and request.rank not in mdsmap.in_:
+                request.rank = None
         self._open_needed(now)
         self._route_waiting(now)
 
@@ -342,7 +345,7 @@ class MdsClient(Router):
             if session.final is not None or (request.sent and request.operation.once):
                 self._give_up(request, error)
             else:
-                request.sent = False  # it may still go to whoever holds the rank next
+                request.sent, request.rank = False, None  # it may still be asked of whoever is in charge next
         self._route_waiting(now)
         self._maybe_closed()
 

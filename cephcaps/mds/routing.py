@@ -12,7 +12,7 @@ from cephcaps.engine.inode import Inode
 from cephcaps.errors import CephError, ConnectionFailed, MdsError, RequestTimeout
 from cephcaps.mds.host import SessionHost
 from cephcaps.mds.locks import Locks
-from cephcaps.mds.ranks import describe, lowest_active, serving
+from cephcaps.mds.ranks import describe, is_active, lowest_active, serving
 from cephcaps.mds.requests import NAME_OPS, Answer, Operation, Request, Requests
 from cephcaps.mds.session import Session
 from cephcaps.mds.waits import Waits
@@ -94,7 +94,7 @@ class Router(SessionHost):
 
     def _route(self, request: Request, now: float) -> None:
         """Send ``request`` where it belongs, or leave it until that is possible."""
-        rank = request.rank if request.rank is not None else lowest_active(self.mdsmap)
+        rank = request.rank if request.rank is not None else self._choose(request.operation)
         if rank is None:
             return
         request.rank = rank
@@ -103,6 +103,13 @@ class Router(SessionHost):
             self._send(session, request, now)
         elif session is not None and session.final is not None:
             self._give_up(request, session.final)
+
+    def _choose(self, operation: Operation) -> int | None:
+        """The rank to ask: an inode's authority, who would be asked in the end; another passes on what has a name."""
+        inode = self.engine.cache.inodes.get(operation.path.ino) if not operation.path.path else None
+        if inode is not None and self.mdsmap is not None and is_active(self.mdsmap, inode.auth_rank):
+            return inode.auth_rank
+        return lowest_active(self.mdsmap)
 
     def _route_waiting(self, now: float) -> None:
         for request in self.requests:

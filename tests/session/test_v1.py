@@ -33,11 +33,9 @@ from tests.session.handshakes_v1 import RENEW, Legacy, hear, legacy, say, twiste
 from tests.session.peers import CLIENT_ADDR, banner
 
 BOTH = (CryptoType.AES, CryptoType.AES256K)
-both_keys = pytest.mark.parametrize("type", BOTH)
 both_kinds = pytest.mark.parametrize("kind", PAIRS)
 each = pytest.mark.parametrize(("kind", "type"), [(kind, type) for kind in PAIRS for type in BOTH])
 
-FOOTER = 21
 mds = partial(legacy, EntityType.MDS)
 mon = partial(legacy, EntityType.MON)
 

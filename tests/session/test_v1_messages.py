@@ -18,10 +18,7 @@ from cephcaps.messenger.v1 import BadSignature
 from cephwire.entity import EntityType
 from cephwire.frames import MessageFlag
 from cephwire.keys import CryptoType
-from cephwire.legacy import (
-    LEGACY_BANNER,
-    MsgrTag,
-)
+from cephwire.legacy import LEGACY_BANNER, MsgrTag
 from cephwire.mon_messages import MConfig, MonGetMap
 from cephwire.session import ClientSession, SessionOp
 from tests.session.handshakes import NONCE, PAIRS
@@ -32,7 +29,6 @@ from tests.session.test_connection_bytes import LEAVES, leaked
 
 BOTH = (CryptoType.AES, CryptoType.AES256K)
 both_keys = pytest.mark.parametrize("type", BOTH)
-both_kinds = pytest.mark.parametrize("kind", PAIRS)
 each = pytest.mark.parametrize(("kind", "type"), [(kind, type) for kind in PAIRS for type in BOTH])
 
 FOOTER = 21
