@@ -45,6 +45,7 @@ async def test_nothing_is_compressed_for_a_client_that_does_not_offer_it(
         for number in range(200):
             async with client.open(f"/plain/{'long name ' * 20}{number}", "x"):
                 pass
+        await client.sync()
         client.drop_caches()
         assert len(await client.listdir("/plain")) == 200
         await agrees_at_rest(cluster, client)

@@ -76,10 +76,8 @@ async def test_a_cap_is_asked_back(cluster: LiveCluster, conf: Path) -> None:
     async with connect(conf, ms_mode="legacy") as client:
         assert our_end(cluster, client).startswith(f"client.{client.global_id} v1:")
         happened = await give_a_cap_back(cluster, client, "/legacy-caps")
-        assert [type(event) for event in happened if isinstance(event, CapRevoking | CapRevokeAcked)] == [
-            CapRevoking,
-            CapRevokeAcked,
-        ]
+        kinds = [type(event) for event in happened]
+        assert kinds.index(CapRevoking) < kinds.index(CapRevokeAcked)
         await agrees_at_rest(cluster, client)
         assert {session.connection.mode for session in client.sessions.values() if session.connection} == {"legacy"}
     assert cluster.session_ls() == []
