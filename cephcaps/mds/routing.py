@@ -125,6 +125,7 @@ class Router(SessionHost):
     def _send(self, session: Session, request: Request, now: float) -> None:
         assert self.mdsmap is not None
         operation, who = request.operation, self._credentials
+        uid, gid, groups = operation.caller or (who.uid, who.gid, who.groups)
         self._flush_directories(operation, now)
         releases = self.engine.request_releases(
             session.rank, operation.op, operation.path, operation.path2, operation.drop, now
@@ -138,8 +139,8 @@ class Router(SessionHost):
             num_retry=0,
             num_fwd=request.num_fwd & 0xFF,
             op=operation.op,
-            caller_uid=who.uid,
-            caller_gid=who.gid,
+            caller_uid=uid,
+            caller_gid=gid,
             ino=0,
             args=operation.args,
             path=operation.path,
@@ -148,9 +149,9 @@ class Router(SessionHost):
             stamp=operation.stamp,
             data=operation.data,
             ext_num_fwd=request.num_fwd,
-            gid_list=who.groups,
-            owner_uid=who.uid if operation.creates else NO_OWNER,
-            owner_gid=who.gid if operation.creates else NO_OWNER,
+            gid_list=groups,
+            owner_uid=uid if operation.creates else NO_OWNER,
+            owner_gid=gid if operation.creates else NO_OWNER,
         )
         if request.reserved is None:
             request.reserved = self.engine.reserve(operation.brings)
