@@ -171,6 +171,7 @@ class Router(SessionHost):
     def _write(self, session: Session, request: Request, releases: tuple[RequestRelease, ...]) -> None:
         assert self.mdsmap is not None
         operation, who = request.operation, self._credentials
+        uid, gid, groups = operation.caller or (who.uid, who.gid, who.groups)
         message = ClientRequest(
             head_version=_head_version(session.features),
             oldest_client_tid=self.requests.oldest_tid(),
@@ -179,8 +180,8 @@ class Router(SessionHost):
             num_retry=request.num_retry & 0xFF,
             num_fwd=request.num_fwd & 0xFF,
             op=operation.op,
-            caller_uid=who.uid,
-            caller_gid=who.gid,
+            caller_uid=uid,
+            caller_gid=gid,
             ino=request.created,
             args=operation.args,
             path=operation.path,
@@ -190,9 +191,9 @@ class Router(SessionHost):
             data=operation.data,
             ext_num_retry=request.num_retry,
             ext_num_fwd=request.num_fwd,
-            gid_list=who.groups,
-            owner_uid=who.uid if operation.creates else NO_OWNER,
-            owner_gid=who.gid if operation.creates else NO_OWNER,
+            gid_list=groups,
+            owner_uid=uid if operation.creates else NO_OWNER,
+            owner_gid=gid if operation.creates else NO_OWNER,
         )
         session.send(message, tid=request.tid)
 

@@ -352,9 +352,7 @@ def test_a_compressed_frame_ends_the_connection() -> None:
     frame[28:32] = crc32c(0, bytes(frame[:28])).to_bytes(4, "little")
     pair.server.out.append(bytes(frame))
 
-    with pytest.raises(
-        MalformedMessage, match=r"Preamble\.flags at byte 26: a compressed frame, which was not"
-    ):
+    with pytest.raises(MalformedMessage, match=r"Preamble\.flags at byte 26: a compressed frame, which was not"):
         pair.receive()
     assert not pair.owner.messages
 
