@@ -204,8 +204,9 @@ class ConnectionV1(Connection):
         self._attempt()
 
     def _attempt(self) -> None:
-        """Connect as if for the first time, but for the authorizer. One that has answered a challenge is shown again: a
-        peer that remembers the challenge takes no other, and one that does not asks anew."""
+        """Connect under the next number, with the authorizer as it is. One that has answered a challenge is shown again:
+        a peer that remembers the challenge refuses any other, and one that does not asks anew (ceph:
+        src/mon/MonClient.cc, ``handle_auth_request``)."""
         self._instance.global_seq += 1
         self._connect()
 
