@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import stat
+from collections.abc import Callable
 
 from cephcaps.caps import Caps
 from cephcaps.engine import xattrs
@@ -34,7 +35,12 @@ __all__ = ["LocalCalls"]
 
 
 class LocalCalls:
-    """All rooms of one client's engine, and its local calls."""
+    """All rooms of one client's engine, and its local calls.
+
+    Attributes:
+        unsafe: whether a change of an inode was asked for and is not durable: of a directory that is not exclusively
+            ours an MDS tells how many entries it had before (ceph: src/mds/CInode.cc, ``encode_inodestat``).
+    """
 
     def __init__(self) -> None:
         self.pool = Pool(self._shrink)
@@ -56,6 +62,7 @@ class LocalCalls:
         self.explanations = Explanations(self.cache, self.checks, self.refs)
         self.cache.context = self.realms.context
         self.cache.left = self.realms.leave
+        self.unsafe: Callable[[int], bool] = lambda ino: False
 
     # Local calls: reading
 

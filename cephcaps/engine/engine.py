@@ -146,7 +146,7 @@ class Engine(LocalCalls):
         known = self.cache.inodes.get(told.ino)
         gen = known.shared_gen if known is not None else -1
         inode = self.grants.add(rank, told, now, reserved)
-        if inode.shared_gen != gen:
+        if inode.shared_gen != gen and not self.unsafe(told.ino):
             self.dentries.found_empty(inode, told)
         return inode
 

@@ -70,6 +70,7 @@ class Router(SessionHost):
         self.engine = Engine()
         self.waits = Waits(self.engine, self.requests)
         self.locks = Locks(self.engine.cache, self.requests, self._route, out)
+        self.engine.unsafe = lambda ino: self.requests.unsafe(ino, self.requests.last_tid) is not None
         self.unmatched = 0
         self.first_pause, self.max_pause = 0.2, 15.0
         self.tickets_wanted = False

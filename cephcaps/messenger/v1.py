@@ -204,9 +204,11 @@ class ConnectionV1(Connection):
         self._attempt()
 
     def _attempt(self) -> None:
-        """Connect under the next number, with the authorizer as it is. One that has answered a challenge is shown again:
-        a peer that remembers the challenge refuses any other, and one that does not asks anew (ceph:
-        src/mon/MonClient.cc, ``handle_auth_request``)."""
+        """Connect under the next number, with the authorizer as it is.
+
+        One that has answered a challenge is shown again: a peer that remembers the challenge refuses any other, and one
+        that does not asks anew (ceph: src/mon/MonClient.cc, ``handle_auth_request``).
+        """
         self._instance.global_seq += 1
         self._connect()
 

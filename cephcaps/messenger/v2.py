@@ -63,6 +63,7 @@ BANNER_LIMIT = 4096
 """Bytes of banner payload we are willing to skip."""
 V1_PREFIX = b"ceph v02"
 NO_SIGNATURE = bytes(32)
+MOST_CONNECTIONS = 2**31
 
 banners: Codec[Banner] = Codec(BANNER)
 headers: Codec[MessageHeader] = Codec(MESSAGE_HEADER)
@@ -187,10 +188,10 @@ class ConnectionV2(Connection):
                 self._take_ack(frame.msg_seq)
                 self._begin(now)
             case Phase.IDENT, SessionRetry() if self._resuming:
-                self.link.connect_seq = frame.connect_seq + 1
+                self.link.connect_seq = self._sane(frame.connect_seq) + 1
                 self._resume()
             case Phase.IDENT, SessionRetryGlobal() if self._resuming:
-                self._instance.global_seq = max(self._instance.global_seq, frame.global_seq)
+                self._instance.global_seq = max(self._instance.global_seq, self._sane(frame.global_seq))
                 self._resume()
             case Phase.IDENT, SessionReset() if self._resuming:
                 self._forgotten(now, wholly=bool(frame.full))
@@ -267,6 +268,12 @@ class ConnectionV2(Connection):
                 cookie=self.link.cookie,
             )
         )
+
+    def _sane(self, count: int) -> int:
+        """A number that we are to count on from; no daemon has seen that many connections."""
+        if count > MOST_CONNECTIONS:
+            raise ProtocolViolation(f"{self.who} claims {count} connections")
+        return count
 
     def _resume(self) -> None:
         """Go on with the session that the link stands for."""
