@@ -167,8 +167,8 @@ class Client(Snapshots, Xattrs, Locking):
                 raise ConnectionFailed("the monitors' names did not resolve in time; check mon_host and DNS") from None
             raise
         self._supervisor = Supervisor(core, data=self._data, recorder=recorder)
-        await self._supervisor.start(f"cephcaps {self.config.name}")
         try:
+            await self._supervisor.start(f"cephcaps {self.config.name}")
             answer: Answer = await self._supervisor.call(Mount(), self._connect_timeout)
             if answer.inode is None:
                 raise MdsError(errno.ENOENT, None, self._root)

@@ -118,10 +118,14 @@ class MdsClient(Router):
             self.locks.abandoned(request, now)
         self.engine.refs.cancel(token)
 
-    def close(self, token: int, now: float) -> None:
-        """Bring every change to safety, then close every session; Done comes when the MDSs have agreed."""
+    def close(self, token: int, now: float, *, hurried: bool = False) -> None:
+        """Bring every change to safety unless ``hurried``, then close every session; Done comes when the MDSs have
+        agreed."""
         self._closing = token
-        self.wait_safe(token, 0, NEVER, now)
+        if hurried:
+            self._close_sessions(now)
+        else:
+            self.wait_safe(token, 0, NEVER, now)
 
     def _close_sessions(self, now: float) -> None:
         for session in list(self.sessions.values()):

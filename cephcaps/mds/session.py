@@ -449,8 +449,11 @@ class Session:
                 self._end(SessionLost(f"rank {self.rank} was given up without a word to us", reason="closed"), now)
 
     def abandon(self, now: float) -> None:
-        """Leave without a word."""
+        """Leave without waiting for anything."""
         if self.state not in ("closed", "rejected"):
+            if self._greeted and self.state != "closing":
+                # Else the MDS would count on us to give caps back, and hold others up until it misses us.
+                self._say(SessionOp.REQUEST_CLOSE, 0 if self.state == "opening" else self.seq)
             self._drop("closed")
             self._end(SessionLost(f"the session with {self.who} was given up", reason="closed"), now)
 

@@ -82,6 +82,19 @@ class Lives:
         self.points += was_cancelled
         return was_cancelled
 
+    async def cancelled_after(self, turns: int) -> bool:
+        """Cancel it after so many turns of the loop; False if it ends before."""
+        tasks = asyncio.all_tasks()
+        client = self._client()
+        task = asyncio.create_task(lived(client, self._act, f"/{next(NUMBERS)}"))
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        task.cancel()
+        was_cancelled = await ended(task)
+        await self.nothing_is_left(client, tasks)
+        self.points += was_cancelled
+        return was_cancelled
+
     async def timed_out(self, n: int) -> bool:
         """Freeze the MDS just before it goes on to its n-th suspension; False if it ends before."""
         tasks = asyncio.all_tasks()
@@ -130,6 +143,16 @@ async def test_a_client_cancelled_at_whatever_point_of_its_life_leaves_nothing_b
     while await trials.cancelled(trials.points + 1, moment):
         pass
     print(f"{name}, {moment}: connect and close, {trials.points} points")
+
+
+@pytest.mark.parametrize("name", list(LIFE))
+async def test_a_client_cancelled_after_any_number_of_turns_of_the_loop_leaves_nothing_behind(
+    cluster: LiveCluster, name: str
+) -> None:
+    trials = Lives(cluster, name)
+    while await trials.cancelled_after(3 * trials.points):
+        pass
+    print(f"{name}, after any number of turns: {trials.points} points")
 
 
 @pytest.mark.soak

@@ -88,9 +88,7 @@ async def decorated(peer: LibcephfsPeer, top: str) -> AsyncIterator[None]:
     yield
 
 
-def simple(
-    name: str, /, *where: str, also: tuple[str, ...] = (), scene: Scene = undisturbed, **what: Any
-) -> None:
+def simple(name: str, /, *where: str, also: tuple[str, ...] = (), scene: Scene = undisturbed, **what: Any) -> None:
     """A call of the client by that name, with paths below the trial's directory."""
 
     async def act(client: Client, top: str, **how: Any) -> None:

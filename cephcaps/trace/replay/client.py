@@ -244,11 +244,13 @@ class CapturedClient:
         message, rank = step.item.message, step.rank
         self._ns = max(self._ns, step.item.ns)
         self.expected.heard(rank, step.item.ns)
+        if rank not in self._reconnecting and (parts := self._window.reconnects(step)):
+            self._reconnect(rank, parts)  # some of what it brings goes ahead of it
         match message:
             case ClientSession():
                 self._asked(rank, message)
             case ClientReconnect():
-                self._reconnect(rank, step)
+                self._tell(rank, step)
                 return
             case ClientRequest() if step.item.header.tid not in self._requests:
                 self._requests[step.item.header.tid] = message
@@ -279,6 +281,8 @@ class CapturedClient:
         if said.op in TELLS:
             self._wished[said.rank, said.ino, said.cap_id] = said.wanted, said.issue_seq
         ours: Said | None = None
+        if said.tid and self.expected.ours(said.tid) and not self.expected.waits(said):
+            self._serves(said.rank)  # it sends again what its rank's last holder may not have got
         if not self.expected.waits(said):
             if inode is None or cap is None:
                 self._of_nothing(said, ns, context)
@@ -329,9 +333,10 @@ class CapturedClient:
                 return engine.embed(inode, cap, cap.issued & ~said.caps)
         return None
 
-    def _reconnect(self, rank: int, step: Step) -> None:
+    def _reconnect(self, rank: int, parts: list[Step]) -> None:
+        """The client is about to tell a rank's new holder what it holds."""
         engine = self.engine
-        named = {said.ino: said for said in step.said}
+        named = {said.ino: said for part in parts for said in part.said}
         for inode, cap in list(engine.cache.caps_of(rank)):
             said = named.get(inode.ino)
             if said is None:
@@ -342,6 +347,8 @@ class CapturedClient:
         engine.reconnects.compose(rank, state.gen + 1, NEVER)
         self._reconnecting.add(rank)
         self._drain()
+
+    def _tell(self, rank: int, step: Step) -> None:
         for said in step.said:
             if self.expected.waits(said) or rank in self._sound:
                 self.expected.meet(said, step.item.ns, Context())
