@@ -245,7 +245,7 @@ class CapturedClient:
         self._ns = max(self._ns, step.item.ns)
         self.expected.heard(rank, step.item.ns)
         if rank not in self._reconnecting and (parts := self._window.reconnects(step)):
-            self._reconnect(rank, parts)  # some of what it brings goes ahead of it
+            self._reconnect(rank, parts)  # which some of what it brings goes ahead of
         match message:
             case ClientSession():
                 self._asked(rank, message)

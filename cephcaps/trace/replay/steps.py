@@ -120,10 +120,12 @@ class Window:
 
     def reconnects(self, step: Step) -> list[Step]:
         """The parts of the RECONNECT that the client sends over the connection of ``step``: with it or after it."""
-        if (step.client, step.rank) not in self._resets:
-            return []
-        sent = self._sent[step.client, step.rank].values()
-        return [other for other in sent if isinstance(other.item.message, ClientReconnect) and _one_way(other, step)]
+        coming = self._sent.get((step.client, step.rank), {}) if (step.client, step.rank) in self._resets else {}
+        return [
+            other
+            for other in (step, *coming.values())
+            if isinstance(other.item.message, ClientReconnect) and other.item.flow is step.item.flow
+        ]
 
     def _passed(self, step: Step, said: Said) -> None:
         key = step.client, step.rank, said.ino
@@ -169,10 +171,6 @@ class Window:
             if other is step:
                 break
         return found
-
-
-def _one_way(one: Step, other: Step) -> bool:
-    return one.item.flow is other.item.flow
 
 
 def _begins_anew(message: object) -> bool:
