@@ -224,12 +224,10 @@ class Requests:
             request.reserved.end()
 
     def cancel(self, token: int) -> Request | None:
-        """The caller has gone. What was never sent is forgotten; the rest goes on to its reply."""
+        """The caller has gone; gives what he waited for."""
         request = self.by_token.get(token)
         if request is not None:
             self.release(request)
-            if not request.sent:
-                self.finish(request)
         return request
 
     def next_deadline(self) -> float:

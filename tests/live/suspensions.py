@@ -6,7 +6,7 @@ import asyncio
 import dis
 import functools
 import inspect
-from collections.abc import Callable, Coroutine, Generator
+from collections.abc import Awaitable, Callable, Coroutine, Generator
 from types import CodeType, FunctionType, TracebackType
 from typing import Any, Generic, TypeVar
 
@@ -23,7 +23,8 @@ class Suspensions(Generic[T]):
     """Awaits ``coroutine``, and tells of each time it suspends.
 
     Args:
-        resumes: called just before it goes on towards its n-th suspension, n = 1, 2 ...
+        resumes: called just before it goes on towards its n-th suspension, n = 1, 2 ...; what it returns is
+            awaited first.
         suspended: called as it suspends for the n-th time, with what it awaits, before the task waits for that.
 
     Attributes:
@@ -35,7 +36,7 @@ class Suspensions(Generic[T]):
         self,
         coroutine: Coroutine[Any, Any, T],
         *,
-        resumes: Callable[[int], None] = lambda n: None,
+        resumes: Callable[[int], Awaitable[Any] | None] = lambda n: None,
         suspended: Callable[[int, Point], None] = lambda n, point: None,
     ) -> None:
         self._coroutine = coroutine
@@ -47,7 +48,9 @@ class Suspensions(Generic[T]):
     def __await__(self) -> Generator[Any, None, T]:
         step: Callable[[], Any] = functools.partial(self._coroutine.send, None)
         while True:
-            self._resumes(self.count + 1)
+            gate = self._resumes(self.count + 1)
+            if gate is not None:
+                yield from gate.__await__()
             try:
                 point = step()
             except StopIteration as end:

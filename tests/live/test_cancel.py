@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from _pytest.mark import ParameterSet
 
 from cephcaps import CapRefs, Client, connect
 from cephcaps.file import OpenFile
@@ -23,6 +24,10 @@ from .waiting import until
 
 PUBLIC = public_coroutines(Client, OpenFile, CapRefs, Events)
 CONNECTING = {"Client.__aenter__", "Client.__aexit__"}
+
+
+def soak(moment: Moment) -> ParameterSet:
+    return pytest.param(moment, marks=pytest.mark.soak)
 
 
 class Tally:
@@ -73,15 +78,14 @@ def test_there_is_a_trial_of_every_public_coroutine() -> None:
     assert sorted(tried - PUBLIC.keys()) == []
 
 
-@pytest.mark.parametrize("moment", ["suspended", "answered", "again", "cut"])
+@pytest.mark.parametrize("moment", ["suspended", "answered", soak("cut"), soak("again"), soak("frozen")])
 @pytest.mark.parametrize("name", list(VERBS))
 async def test_a_cancelled_call_leaves_nothing_behind_at_whatever_point(
     cluster: LiveCluster, conf: Path, peer: LibcephfsPeer, tally: Tally, name: str, moment: Moment
 ) -> None:
     async with joining(conf, VERBS[name]) as client:
         trials = Trials(cluster, client, peer, VERBS[name])
-        while await trials.cancelled(trials.points + 1, moment):
-            pass
+        await trials.every_point(lambda n: trials.cancelled(n, moment))
         await agrees_at_rest(cluster, client)
     assert VERBS[name].of <= public(trials)
     tally.add(f"cancelled, {moment}", name, trials.points, public(trials))
@@ -94,10 +98,22 @@ async def test_a_call_out_of_time_leaves_nothing_behind_and_its_answer_is_taken_
 ) -> None:
     async with connect(conf, data=Memory() if VERBS[name].data else None, request_timeout=1.0) as client:
         trials = Trials(cluster, client, peer, VERBS[name])
-        while await trials.timed_out(trials.points + 1):
-            pass
+        await trials.every_point(trials.timed_out)
         await agrees_at_rest(cluster, client)
     tally.add("out of time", name, trials.points, public(trials))
+
+
+@pytest.mark.soak
+@pytest.mark.parametrize("name", list(VERBS))
+async def test_a_call_cancelled_after_some_turns_of_the_loop_leaves_nothing_behind(
+    cluster: LiveCluster, conf: Path, peer: LibcephfsPeer, tally: Tally, name: str
+) -> None:
+    async with joining(conf, VERBS[name]) as client:
+        trials = Trials(cluster, client, peer, VERBS[name])
+        for turns in (0, 1, 2, 3, 5, 8, 13, 21, 34, 55, 89):
+            await trials.cancelled_after(turns)
+        await agrees_at_rest(cluster, client)
+    tally.add("cancelled after some turns", name, trials.points, set())
 
 
 async def test_a_file_whose_creator_has_gone_is_there_and_closed(

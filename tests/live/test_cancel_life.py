@@ -9,7 +9,7 @@ from collections.abc import Awaitable, Callable
 
 import pytest
 
-from cephcaps import Client, RequestTimeout, SessionLost, connect
+from cephcaps import Client, ConnectionFailed, RequestTimeout, SessionLost, connect
 
 from .cluster import LiveCluster
 from .suspensions import Point, Suspensions
@@ -61,8 +61,8 @@ class Lives:
         self._known = [session["id"] for session in cluster.session_ls()]
         self._sockets = sockets()
 
-    def _client(self, **how: float) -> Client:
-        return connect(self._cluster.conf, root="/lives", data=Memory(), **how)
+    def _client(self, timeout: float = WITHIN) -> Client:
+        return connect(self._cluster.conf, root="/lives", data=Memory(), timeout=timeout, request_timeout=timeout)
 
     async def cancelled(self, n: int, moment: Moment) -> bool:
         """Cancel it at its n-th suspension; False if it ends before."""
@@ -71,7 +71,7 @@ class Lives:
 
         def suspended(count: int, point: Point) -> None:
             if count == n or (count > n and moment == "again"):
-                interrupt(task, point, moment, lambda: None)
+                interrupt(task, point, moment)
 
         run = Suspensions(lived(client, self._act, f"/{next(NUMBERS)}"), suspended=suspended)
         task = begin(run)
@@ -97,7 +97,7 @@ class Lives:
     async def timed_out(self, n: int) -> bool:
         """Freeze the MDS just before it goes on to its n-th suspension; False if it ends before."""
         tasks = asyncio.all_tasks()
-        client = self._client(timeout=OUT_OF_TIME, request_timeout=OUT_OF_TIME)
+        client = self._client(OUT_OF_TIME)
         mds = self._cluster.wait_for_active()
 
         def resumes(count: int) -> None:
@@ -106,7 +106,8 @@ class Lives:
 
         run = Suspensions(lived(client, self._act, f"/{next(NUMBERS)}"), resumes=resumes)
         try:
-            with contextlib.suppress(RequestTimeout, SessionLost):  # closing says what may not have come to the MDS
+            # A busy monitor may be out of time, too; closing says what may not have come to the MDS.
+            with contextlib.suppress(RequestTimeout, ConnectionFailed, SessionLost):
                 await ended(begin(run))
         finally:
             self._cluster.thaw_daemon(mds)
@@ -123,8 +124,8 @@ class Lives:
         async with self._client() as another:
             assert (await another.stat("/")).is_dir
 
-    async def _no_session(self) -> bool:
-        return [session["id"] for session in await self._cluster.aio.session_ls()] == self._known
+    def _no_session(self) -> bool:
+        return [session["id"] for session in self._cluster.session_ls()] == self._known
 
 
 @pytest.fixture(autouse=True)
@@ -145,13 +146,13 @@ async def test_a_client_cancelled_at_whatever_point_of_its_life_leaves_nothing_b
 
 
 @pytest.mark.parametrize("name", list(LIFE))
-async def test_a_client_cancelled_after_any_number_of_turns_of_the_loop_leaves_nothing_behind(
+async def test_a_client_cancelled_after_some_turns_of_the_loop_leaves_nothing_behind(
     cluster: LiveCluster, name: str
 ) -> None:
     trials = Lives(cluster, name)
-    while await trials.cancelled_after(3 * trials.points):
+    while await trials.cancelled_after(trials.points * (trials.points + 1) // 2):
         pass
-    print(f"{name}, after any number of turns: {trials.points} points")
+    print(f"{name}, after some turns: {trials.points} points")
 
 
 @pytest.mark.soak

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from types import CodeType
 from typing import Any, Literal
 
@@ -18,17 +18,25 @@ from .suspensions import Point, Suspensions
 from .verbs import Verb
 from .waiting import until
 
-__all__ = ["OUT_OF_TIME", "Moment", "Trials", "begin", "ended", "interrupt", "sockets"]
+__all__ = ["OUT_OF_TIME", "Moment", "Trials", "at_rest", "begin", "ended", "interrupt", "nobody_waits", "sockets"]
 
-Moment = Literal["suspended", "answered", "again", "cut"]
+Moment = Literal["suspended", "answered", "again", "frozen", "cut"]
 """When a call is cancelled: as it suspends; in the very turn in which what it waits for is there; as it suspends and
-as often as it does so afterwards; or as it suspends and just after the connection to its MDS broke."""
+as often as it does so afterwards; when an MDS that answers nothing has long got what was asked; or as it suspends and
+just after the connection to its MDS broke."""
+FROZEN = 0.05
+"""Seconds in which a request comes to the MDS's socket."""
 OUT_OF_TIME = 0.2
 """Seconds that a call gets of an MDS that answers nothing."""
 PATIENCE = 10.0
 
 
-def interrupt(task: asyncio.Task[Any], point: Point, moment: Moment, cut: Callable[[], None]) -> None:
+def interrupt(
+    task: asyncio.Task[Any],
+    point: Point,
+    moment: Moment,
+    cut: Callable[[], None] = lambda: None,
+) -> None:
     """Have ``task`` cancelled, which has just come to ``point`` and does not wait for it yet."""
     if moment == "answered" and point is not None:
         # Called before what wakes the task, and in the same turn.
@@ -92,23 +100,60 @@ class Trials:
         await self._peer.aio.mkdir(f"{top}/empty")
         return top
 
+    async def every_point(self, trial: Callable[[int], Awaitable[bool]]) -> None:
+        """One trial for each point on the verb's way, until two in a row come to no further one: it is not always
+        equally long."""
+        n = 1
+        while await trial(n) or await trial(n):
+            n += 1
+
     async def cancelled(self, n: int, moment: Moment) -> bool:
         """Cancel the verb at its n-th suspension; False if it ends before."""
         top = await self.directory()
         tasks = asyncio.all_tasks()
 
+        def resumes(count: int) -> None:
+            if count == n and moment == "frozen":
+                self._cluster.freeze_daemon(self._mds)
+
         def suspended(count: int, point: Point) -> None:
-            if count == n or (count > n and moment == "again"):
+            if count == n and moment == "frozen":
+                timers.append(asyncio.get_running_loop().call_later(FROZEN, gone))
+            elif count == n or (count > n and moment == "again"):
                 interrupt(task, point, moment, self._cut)
 
-        run = Suspensions(self.verb.act(self.client, top), suspended=suspended)
+        def gone() -> None:
+            task.cancel()
+            self._cluster.thaw_daemon(self._mds)  # it has yet to answer who gives back what he had before
+
+        timers: list[asyncio.TimerHandle] = []
+        run = Suspensions(self.verb.act(self.client, top), resumes=resumes, suspended=suspended)
         async with self.verb.scene(self._peer, top):
             task = begin(run)
-            was_cancelled = await ended(task)
-            self.nobody_waits()
+            try:
+                was_cancelled = await ended(task)
+            finally:
+                for timer in timers:
+                    timer.cancel()
+                self._cluster.thaw_daemon(self._mds)
+            nobody_waits(self.client)
         await self.nothing_is_left(top, tasks)
-        assert was_cancelled == (run.count >= n), "a cancellation was swallowed"
+        # What needs no answer of the MDS may end while that is frozen.
+        assert was_cancelled == (run.count >= n) or moment == "frozen", "a cancellation was swallowed"
         return self._note(run, n)
+
+    async def cancelled_after(self, turns: int) -> None:
+        """Cancel the verb after so many turns of the loop."""
+        top = await self.directory()
+        tasks = asyncio.all_tasks()
+        async with self.verb.scene(self._peer, top):
+            task = asyncio.create_task(self.verb.act(self.client, top))
+            for _ in range(turns):
+                await asyncio.sleep(0)
+            task.cancel()
+            self.points += await ended(task)
+            nobody_waits(self.client)
+        await self.nothing_is_left(top, tasks)
 
     async def timed_out(self, n: int) -> bool:
         """Freeze the MDS just before the verb goes on to its n-th suspension; False if it ends before."""
@@ -126,7 +171,7 @@ class Trials:
                     await ended(begin(run))
             finally:
                 self._cluster.thaw_daemon(self._mds)
-            self.nobody_waits()
+            nobody_waits(self.client)
         await self.nothing_is_left(top, tasks)
         return self._note(run, n)
 
@@ -143,25 +188,32 @@ class Trials:
             if socket is not None and socket._transport is not None:
                 socket._transport.abort()
 
-    def nobody_waits(self) -> None:
-        supervisor = self.client._running
-        core = supervisor.core.mds
-        assert supervisor._waiting == {}
-        assert core.requests.by_token == {}
-        assert core.waits._waiting == {}
-        assert core.engine.refs._inos == {}
-        assert supervisor._listeners == []
-
     async def nothing_is_left(self, top: str, tasks: set[asyncio.Task[Any]]) -> None:
-        core = self.client._running.core.mds
         await self.client.sync(timeout=PATIENCE)  # has the MDS write its journal now, which the others would wait for
         assert (await self.client.stat(top, timeout=PATIENCE)).is_dir  # it goes on working
-        await until(lambda: not core.requests.by_tid, "every request is answered for good", within=PATIENCE)
-        await until(lambda: asyncio.all_tasks() <= tasks, "no task is left", within=PATIENCE)
-        assert [inode.ino for inode in core.engine.cache.inodes.values() if in_use(inode)] == []
-        assert core.locks._handles == core.locks._had == {}
-        assert core.engine.cache.pool.reserved == 0
-        assert self.client.metrics.late == ()
+        await at_rest(self.client, tasks)
+
+
+def nobody_waits(client: Client) -> None:
+    supervisor = client._running
+    core = supervisor.core.mds
+    assert supervisor._waiting == {}
+    assert core.requests.by_token == {}
+    assert core.waits._waiting == {}
+    assert core.engine.refs._inos == {}
+    assert supervisor._listeners == []
+
+
+async def at_rest(client: Client, tasks: set[asyncio.Task[Any]]) -> None:
+    """Wait until all is answered, and be sure that nothing is held for anybody."""
+    core = client._running.core.mds
+    await until(lambda: not core.requests.by_tid, "every request is answered for good", within=PATIENCE)
+    await until(lambda: asyncio.all_tasks() <= tasks, "no task is left", within=PATIENCE)
+    assert [inode.ino for inode in core.engine.cache.inodes.values() if in_use(inode)] == []
+    assert core.locks._handles == {}
+    assert core.locks._had == {}
+    assert core.engine.cache.pool.reserved == 0
+    assert client.metrics.late == ()
 
 
 def in_use(inode: Inode) -> bool:

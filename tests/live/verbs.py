@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import fcntl
 import os
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from typing import Any
@@ -15,10 +15,13 @@ from cephcaps import Client, DataIo
 
 from .libcephfs import LibcephfsPeer
 
-__all__ = ["RELENTS", "VERBS", "Memory", "Verb"]
+__all__ = ["RELENTS", "VERBS", "Memory", "Verb", "buffered", "changing"]
 
 RELENTS = 0.03
 """Seconds after which a peer gives what it keeps from us."""
+
+FAR = 1 << 30
+"""Bytes: farther than one may write without asking the MDS."""
 
 Act = Callable[..., Coroutine[Any, Any, None]]
 Scene = Callable[[LibcephfsPeer, str], AbstractAsyncContextManager[None]]
@@ -193,7 +196,7 @@ async def file_fsync(client: Client, top: str, **how: Any) -> None:
 
 
 @contextlib.asynccontextmanager
-async def relenting(relent: Callable[[], Coroutine[Any, Any, Any]]) -> AsyncIterator[None]:
+async def relenting(relent: Callable[[], Awaitable[None]]) -> AsyncIterator[None]:
     """What is kept from us is given up after a while, whatever has become of the block by then."""
 
     async def later() -> None:
@@ -209,8 +212,9 @@ async def relenting(relent: Callable[[], Coroutine[Any, Any, Any]]) -> AsyncIter
 
 @contextlib.asynccontextmanager
 async def locked(peer: LibcephfsPeer, top: str) -> AsyncIterator[None]:
-    """The peer holds both locks that there are on the file."""
+    """The peer writes to the file, and holds both locks that there are on it."""
     fd = await peer.aio.open(f"{top}/file", os.O_RDWR)
+    await peer.aio.write(fd, 0, b"more data")
     await peer.aio.flock(fd, fcntl.LOCK_EX)
     await peer.aio.lockf(f"{top}/file")
 
@@ -232,7 +236,7 @@ async def flock(client: Client, top: str, **how: Any) -> None:
 
 async def lockf(client: Client, top: str, **how: Any) -> None:
     async with client.open(f"{top}/file", "r+", **how) as file:
-        await file.lockf("exclusive", 2, -3, os.SEEK_END, **how)
+        await file.lockf("exclusive", 2, 1, **how)
         await file.lockf("unlock", **how)
         await file.lockf("shared", 10, owner=7, **how)
 
@@ -275,9 +279,15 @@ async def buffered(peer: LibcephfsPeer, top: str) -> AsyncIterator[None]:
     await peer.aio.close_fd(fd)
 
 
+async def write_new(client: Client, path: str, *, at_end: bool, **how: Any) -> None:
+    async with client.open(path, "x", **how):
+        pass
+    await write(client, path, at_end=at_end, **how)
+
+
 async def write(client: Client, path: str, *, at_end: bool, **how: Any) -> None:
     async with client.open(path, "r+", **how) as file:
-        async with file.cap_refs("Fw", "Fb", 100, **how) as refs:
+        async with file.cap_refs("Fw", "Fb", FAR, **how) as refs:
             refs.wrote(100, buffered="Fb" in refs.got and client.engine.cache.handled)
         async with file.cap_refs("Fr", "Fc", **how):
             await asyncio.sleep(0)
@@ -287,7 +297,7 @@ async def write(client: Client, path: str, *, at_end: bool, **how: Any) -> None:
 
 @verb("CapRefs.__aenter__", "Client.get_refs")
 async def cap_refs(client: Client, top: str, **how: Any) -> None:
-    await write(client, f"{top}/file", at_end=False, **how)
+    await write_new(client, f"{top}/new", at_end=False, **how)
 
 
 @verb("CapRefs.__aenter__", scene=buffered)
@@ -297,7 +307,7 @@ async def cap_refs_of_another(client: Client, top: str, **how: Any) -> None:
 
 @verb("CapRefs.__aenter__", data=True)
 async def cap_refs_with_data(client: Client, top: str, **how: Any) -> None:
-    await write(client, f"{top}/file", at_end=False, **how)
+    await write_new(client, f"{top}/new", at_end=False, **how)
 
 
 @verb("CapRefs.__aenter__", scene=buffered, data=True)
@@ -307,18 +317,18 @@ async def cap_refs_of_another_with_data(client: Client, top: str, **how: Any) ->
 
 @verb("OpenFile.fsync", data=True)
 async def file_fsync_with_data(client: Client, top: str, **how: Any) -> None:
-    await write(client, f"{top}/file", at_end=True, **how)
+    await write_new(client, f"{top}/new", at_end=True, **how)
 
 
 @verb("Client.truncate", data=True)
 async def truncate_with_data(client: Client, top: str, **how: Any) -> None:
-    await write(client, f"{top}/file", at_end=False, **how)
-    await client.truncate(f"{top}/file", 50, **how)
+    await write_new(client, f"{top}/new", at_end=False, **how)
+    await client.truncate(f"{top}/new", 50, **how)
 
 
 @verb("Client.sync", data=True)
 async def sync_with_data(client: Client, top: str, **how: Any) -> None:
-    await write(client, f"{top}/file", at_end=False, **how)
+    await write_new(client, f"{top}/new", at_end=False, **how)
     await client.sync(**how)
 
 
