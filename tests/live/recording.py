@@ -92,12 +92,13 @@ class ReadBack(NamedTuple):
 
     Attributes:
         said: as `Spied.said`.
-        faults: a line for each finding of lint, and each difference from what our engine says when the recording is
-            replayed.
+        lint: a line for each finding.
+        replay: a line for each difference from what our engine says when the recording is replayed.
     """
 
     said: tuple[int, str]
-    faults: list[str]
+    lint: list[str]
+    replay: list[str]
 
 
 def read_back(one: Spied) -> ReadBack:
@@ -115,15 +116,15 @@ def read_back(one: Spied) -> ReadBack:
             replay.take(item)
     findings += linter.finish()
     replay.end()
-    faults = [f"lint: {f.rule.name} of client.{f.client} about {f.ino or 0:#x} {f.path}: {f.what}" for f in findings]
+    linted = [f"lint: {f.rule.name} of client.{f.client} about {f.ino or 0:#x} {f.path}: {f.what}" for f in findings]
     # Left to replay's rules: "unheard" (asked for something when the test ended) and "wish" (when it is told that all
     # names of a directory are known, which a capture does not show).
-    faults += [
+    replayed = [
         f"replay: client.{d.client} about {d.ino:#x} at rank {d.rank}: sent {d.sent}, expected {d.expected}"
         for d in differences
         if d.rule not in ("unheard", "wish")
     ]
-    return ReadBack(found.said, faults + [f"replay: {failure}" for failure in replay.failures])
+    return ReadBack(found.said, linted, replayed + [f"replay: {failure}" for failure in replay.failures])
 
 
 def keep(folder: Path, name: str) -> list[Path]:

@@ -197,9 +197,8 @@ async def own_key(cluster: LiveCluster, ms_mode: str | None = None) -> AsyncIter
 async def test_tickets_of_a_key_of_the_older_kind_are_renewed_too(new_cluster: Callable[..., LiveCluster]) -> None:
     lifetime = 8
     cluster = new_cluster(mds=1, extra=lifetimes(service=lifetime, auth=lifetime))
-    if cluster.release.name == "pacific":
-        pytest.skip("its keys are all of that kind: run with CEPHCAPS_RELEASE=tentacle")
-    await cluster.aio.ceph("mon", "set", "auth_allowed_ciphers", "aes,aes256k")
+    if cluster.release.name != "pacific":  # which has no other kind
+        await cluster.aio.ceph("mon", "set", "auth_allowed_ciphers", "aes,aes256k")
     key = Codec(CRYPTO_KEY).encode(CryptoKey(CryptoType.AES, int(time.time()) * 10**9, os.urandom(16)))
     with cluster.keyring.open("a") as keyring:
         keyring.write(f"\n[client.own]\n\tkey = {base64.b64encode(key).decode()}\n")

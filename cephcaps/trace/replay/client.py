@@ -223,13 +223,15 @@ class CapturedClient:
                 if inode is not None:
                     self.engine.cache.use(inode)
 
-    def _snapped(self, inode: Inode, context: SnapContext) -> Said | None:
+    def _snapped(self, inode: Inode, context: SnapContext, until: int) -> Said | None:
         """The FLUSHSNAP that the client is going to send of ``inode`` as it was under ``context``; what it flushes
         had been changed by then."""
         newest = context.snaps[0] if context.snaps else 0
         for said in self._coming_snaps():
-            # It may have been changed before snapshots went, which leaves the context it was changed under as it is.
-            if said.ino == inode.ino and newest <= said.follows <= context.seq:
+            # Snapshots that go raise the seq and make no new ones. The kernel names the context it was changed under,
+            # be that before some went (fs/ceph/snap.c, ``ceph_queue_cap_snap``: ``i_head_snapc``), libcephfs the last
+            # before the new snapshot (src/client/Client.cc, ``queue_cap_snap``); there is no snapshot in between.
+            if said.ino == inode.ino and newest <= said.follows <= max(context.seq, until):
                 self.engine.cache.use(inode).head = SnapContext(said.follows, context.snaps)
                 changed(self.engine, inode, said, self.now)
                 return said

@@ -18,11 +18,12 @@ class Driven(Engine):
     """Never acts by its clock, and lets go of nothing by itself; what it says is its own.
 
     Args:
-        snapped: what the client is going to flush for a snapshot of an inode as it was under a context; None if
-            nothing. Is called before the snapshot counts, and has what the FLUSHSNAP tells be changed by then.
+        snapped: what the client is going to flush for a snapshot of an inode as it was under a context, which was the
+            realm's until that had the seq; None if nothing. Is called before the snapshot counts, and has what the
+            FLUSHSNAP tells be changed by then.
     """
 
-    def __init__(self, snapped: Callable[[Inode, SnapContext], Said | None]) -> None:
+    def __init__(self, snapped: Callable[[Inode, SnapContext, int], Said | None]) -> None:
         super().__init__()
         self._snapped = snapped
         self.realms._queue = self._snapshot
@@ -59,7 +60,7 @@ class Driven(Engine):
         """Keep a snapshot's state until the client flushes it: until then somebody writes, or data are written back."""
         use = self.cache.use(inode)
         base = use.head or old
-        coming = self._snapped(inode, base) if new.snaps and new.snaps[0] > base.seq else None
+        coming = self._snapped(inode, base, old.seq) if new.snaps and new.snaps[0] > base.seq else None
         if coming is not None:
             self.written(inode, now)  # the one before, if there was: this snapshot is told apart from it
         writing, use.wr = use.wr, int(coming is not None)

@@ -120,10 +120,11 @@ class Window:
 
     def reconnects(self, step: Step) -> list[Step]:
         """The parts of the RECONNECT that the client sends over the connection of ``step``: with it or after it."""
-        coming = self._sent.get((step.client, step.rank), {}) if (step.client, step.rank) in self._resets else {}
+        place = step.client, step.rank
+        coming = self._sent[place].values() if place in self._resets else ()
         return [
             other
-            for other in (step, *coming.values())
+            for other in (step, *coming)
             if isinstance(other.item.message, ClientReconnect) and other.item.flow is step.item.flow
         ]
 
