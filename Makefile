@@ -70,9 +70,8 @@ tentacle: $(IF_ROOT_CEPH)  ## Build the folder with Ceph Tentacle, once a machin
 soak: setup $(IF_ROOT_CEPH)  ## The tests that take minutes
 	$(PYTHON) -m pytest -m soak
 
-bench: setup $(IF_ROOT_CEPH)  ## Figures beside those of peers, in one run
-	$(PYTHON) -m tests.benchmarks.codec
-	$(PYTHON) -m tests.benchmarks.capture
+bench: setup $(IF_ROOT_CEPH)  ## Figures beside those of peers: one table, and .benchmarks has it as JSON
+	$(PYTHON) -m tests.benchmarks
 
 mutants: setup  ## Bugs planted in the engine, and what catches each
 	$(PYTHON) -m tests.engine.mutants

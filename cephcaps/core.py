@@ -11,6 +11,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TypeAlias
 
+import msgspec
+
 from cephcaps.actions import Action, Disconnect, Done, Failed, Happened
 from cephcaps.auth.cephx import Tickets
 from cephcaps.engine.inode import RefWait
@@ -62,8 +64,7 @@ class Mount:
     """Get to the file system's root directory; brings an Answer with its inode."""
 
 
-@dataclass(frozen=True, slots=True)
-class SetAttributes:
+class SetAttributes(msgspec.Struct, frozen=True, gc=False):
     """Change attributes of inode ``ino``; ``what`` is what errors call it. Ends when the change counts."""
 
     ino: int

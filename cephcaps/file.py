@@ -24,11 +24,11 @@ if TYPE_CHECKING:
 __all__ = ["OpenFile"]
 
 HOW: dict[str, tuple[int, int]] = {
-    "r": (OpenFlag.RDONLY, FileMode.RD),
-    "r+": (OpenFlag.RDWR, FileMode.RDWR),
-    "w": (OpenFlag.WRONLY | OpenFlag.CREAT | OpenFlag.TRUNC, FileMode.WR),
-    "x": (OpenFlag.WRONLY | OpenFlag.CREAT | OpenFlag.EXCL, FileMode.WR),
-    "a": (OpenFlag.WRONLY | OpenFlag.CREAT, FileMode.WR),
+    "r": (int(OpenFlag.RDONLY), FileMode.RD),
+    "r+": (int(OpenFlag.RDWR), FileMode.RDWR),
+    "w": (int(OpenFlag.WRONLY | OpenFlag.CREAT | OpenFlag.TRUNC), FileMode.WR),
+    "x": (int(OpenFlag.WRONLY | OpenFlag.CREAT | OpenFlag.EXCL), FileMode.WR),
+    "a": (int(OpenFlag.WRONLY | OpenFlag.CREAT), FileMode.WR),
 }
 """Open flags and file mode by the usual letters."""
 ANYWHERE = (0, 0, 0, -1)

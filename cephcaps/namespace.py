@@ -33,6 +33,8 @@ from cephwire.requestop import RequestOp
 __all__ = ["Namespace"]
 
 NO_PATH = FilePath()
+EXCL, CREAT, TRUNC = int(OpenFlag.EXCL), int(OpenFlag.CREAT), int(OpenFlag.TRUNC)
+WRITES = int(OpenFlag.WRONLY | OpenFlag.RDWR)
 LAST_TIME = 2**32 * 10**9
 """Nanoseconds: where the MDS's 32 bits of seconds end."""
 
@@ -61,7 +63,10 @@ class Namespace(Paths):
             MdsError: the MDS refused; FileNotFoundError, NotADirectoryError, PermissionError ... as it says.
             RequestTimeout: no answer in time.
         """
-        mask = STAT_MASK | int(Caps(want))
+        mask = STAT_MASK | int(Caps(want)) if want else STAT_MASK
+        found = self._at_hand(os.fsdecode(path), mask)
+        if found is not None:
+            return self._stat_of(found[-1])
         return self._stat_of((await self._look(path, mask, self._until(timeout), follow=follow_symlinks))[0])
 
     async def exists(self, path: Path, *, timeout: float | None = DEFAULT) -> bool:
@@ -106,8 +111,9 @@ class Namespace(Paths):
                 yield DirEntry(name, child.ino, self._stat_of(child))
             return
         op = RequestOp.LSSNAP if snap is not None and not snap.path else RequestOp.READDIR
-        async for entry, child in self._list(op, snap or FilePath(inode.ino), os.fspath(path), timeout):
-            yield DirEntry(entry.dname, child.ino, self._stat_of(child))
+        async for piece in self._list(op, snap or FilePath(inode.ino), os.fspath(path), timeout):
+            for entry, child in piece:
+                yield DirEntry(entry.dname, child.ino, self._stat_of(child))
 
     async def _directory(self, path: Path, until: float | None) -> tuple[Inode, FilePath | None]:
         """A directory to be listed, as `_look` gives it."""
@@ -118,7 +124,7 @@ class Namespace(Paths):
 
     async def _list(
         self, op: RequestOp, where: FilePath, what: str, timeout: float | None
-    ) -> AsyncIterator[tuple[ToldEntry, Inode]]:
+    ) -> AsyncIterator[list[tuple[ToldEntry, Inode]]]:
         """What a listing tells, piece by piece."""
         listing = self._listings.begin()
         frag, last = WHOLE, ""
@@ -131,9 +137,9 @@ class Namespace(Paths):
             found = answer.reply.extra
             if not isinstance(found, ReaddirReply):
                 raise MdsError(errno.EIO, "the MDS told nothing of the directory", what)
-            for entry, child in zip(found.entries, answer.listed, strict=True):
-                last = entry.dname
-                yield entry, child
+            if found.entries:
+                last = found.entries[-1].dname
+            yield list(zip(found.entries, answer.listed, strict=True))
             frag = found.dirstat.frag
             if found.flags & ReaddirFlag.FRAG_END:
                 if frag_is_last(frag):
@@ -301,35 +307,35 @@ class Namespace(Paths):
         """Open ``path``; gives its number. For `OpenFile`, which closes it."""
         until = self._until(timeout)
         inode = snap = None
-        if flags & OpenFlag.EXCL:
+        if flags & EXCL:
             place = await self._place(path, until, errno.EEXIST, directory=False)
         else:
             above, name, inode, snap = await self._find(path, 0, until)
             place = self._place_in(above, name)
         if inode is None:
-            if not flags & OpenFlag.CREAT:
+            if not flags & CREAT:
                 raise MdsError(errno.ENOENT, None, path)
             if snap is not None:
                 raise MdsError(errno.EROFS, None, path)
             where, op = place.path, place.op(RequestOp.CREATE, path)
-        elif st.S_ISDIR(inode.mode) and flags & (OpenFlag.WRONLY | OpenFlag.RDWR):
+        elif st.S_ISDIR(inode.mode) and flags & WRITES:
             raise MdsError(errno.EISDIR, None, path)
         elif snap is not None:
-            if flags & (OpenFlag.WRONLY | OpenFlag.RDWR):
+            if flags & WRITES:
                 raise MdsError(errno.EROFS, None, path)
             raise MdsError(errno.EOPNOTSUPP, "no caps are held on what is in a snapshot: stat and list it", path)
         else:
             where, op = FilePath(inode.ino), RequestOp.OPEN
-            flags &= ~OpenFlag.CREAT
+            flags &= ~CREAT
         args = OpenArgs(flags, st.S_IFREG | mode & 0o7777, *ANYWHERE, StatMask.INODE_ALL, inode.size if inode else 0)
-        drop = TRUNCATED if op == RequestOp.OPEN and flags & OpenFlag.TRUNC else 0
+        drop = TRUNCATED if op == RequestOp.OPEN and flags & TRUNC else 0
         operation = Operation(op, where, path, args, stamp=time.time_ns(), drop=drop, file_mode=file_mode)
         opened = (await self._ask(operation, until)).inode
         while opened is None:
             # It was done, and nothing is told of it: so MDSs answer what they had answered before they were restarted
             # (ceph: src/client/Client.cc, ``verify_reply_trace``).
             made = await self._walk(path, 0, until)
-            args = msgspec.structs.replace(args, flags=flags & (OpenFlag.WRONLY | OpenFlag.RDWR))
+            args = msgspec.structs.replace(args, flags=flags & WRITES)
             operation = Operation(RequestOp.OPEN, FilePath(made.ino), path, args, file_mode=file_mode)
             opened = (await self._ask(operation, until)).inode
         return opened.ino

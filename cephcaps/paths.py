@@ -157,19 +157,40 @@ class Paths:
         return found.inode, found.snap
 
     async def _find(self, path: str, mask: int, until: float | None, *, follow: bool = True) -> Found:
-        # A task that only asks for what is cached would never let the loop hear the MDSs, and lose its session.
-        self._found = (self._found + 1) % UNHEARD
-        if not self._found:
+        if self._found >= UNHEARD:
+            # A task that only asks for what is cached would never let the loop hear the MDSs, and lose its session.
+            self._found = 0
             await asyncio.sleep(0)
-        return await find(_Asker(self, until), path, mask, follow=follow)
+        found = self._at_hand(path, mask)
+        if found is None:
+            self._found += 1
+            return await find(_Asker(self, until), path, mask, follow=follow)
+        last = found.pop()
+        return Found(found, path.rpartition("/")[2], last, None)
+
+    def _at_hand(self, path: str, mask: int) -> list[Inode] | None:
+        """The inodes along ``path`` if it is made of names only, no symlink among them, and all of it is in the cache.
+
+        That is what most calls are about. None as well when the loop is to have its turn (`_find` sees to that).
+        """
+        running = self._running
+        running.check_usable()
+        first, *names = path.split("/")
+        if first or self._snapdir in names or self._found >= UNHEARD:
+            return None
+        found = running.core.mds.engine.along(self.root_ino, names, mask, running.loop.time())
+        if not found or st.S_ISLNK(found[-1].mode):
+            return None
+        self._found += 1
+        return found
 
     @property
     def _listings(self) -> Listings:
         return self._running.core.mds.engine.listings
 
     def _stat_of(self, inode: Inode) -> Stat:
-        engine = self._running.core.mds.engine
-        return Stat.of(inode, engine.cache.issued(inode, self._now()))
+        running = self._running
+        return Stat.of(inode, running.core.mds.engine.cache.issued(inode, running.loop.time()))
 
     def _now(self) -> float:
         return asyncio.get_running_loop().time()

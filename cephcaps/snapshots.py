@@ -67,7 +67,8 @@ class Snapshots(Namespace):
             raise MdsError(errno.ENOTDIR, None, where)
         return [
             Snapshot(entry.dname, entry.inode.snapid, entry.inode.snap_btime, entry.inode.snap_metadata)
-            async for entry, _ in self._list(RequestOp.LSSNAP, snap, where, timeout)
+            async for piece in self._list(RequestOp.LSSNAP, snap, where, timeout)
+            for entry, _ in piece
         ]
 
     def _of(self, path: Path, name: str) -> str:

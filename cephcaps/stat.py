@@ -49,21 +49,21 @@ class Stat(msgspec.Struct, frozen=True, gc=False):
     def of(cls, inode: Inode, issued: int) -> Self:
         is_dir = stat.S_ISDIR(inode.mode)
         return cls(
-            ino=inode.ino,
-            mode=inode.mode,
-            uid=inode.uid,
-            gid=inode.gid,
-            nlink=inode.subdirs + 2 if is_dir and inode.nlink else inode.nlink,
-            size=inode.rbytes if is_dir else inode.size,
-            rdev=inode.rdev,
-            atime=inode.atime,
-            mtime=inode.mtime,
-            ctime=max(inode.ctime, inode.mtime),
-            btime=inode.btime,
-            change_attr=inode.change_attr,
-            xattr_version=inode.xattr_version,
-            truncate_seq=inode.truncate_seq,
-            caps=Caps.of(issued),
+            inode.ino,
+            inode.mode,
+            inode.uid,
+            inode.gid,
+            inode.subdirs + 2 if is_dir and inode.nlink else inode.nlink,
+            inode.rbytes if is_dir else inode.size,
+            inode.rdev,
+            inode.atime,
+            inode.mtime,
+            max(inode.ctime, inode.mtime),
+            inode.btime,
+            inode.change_attr,
+            inode.xattr_version,
+            inode.truncate_seq,
+            Caps.of(issued),
         )
 
     @property

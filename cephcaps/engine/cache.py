@@ -41,6 +41,10 @@ Action: TypeAlias = Send | NeedSession | RunHook | Done | Failed
 
 
 NO_CONTEXT = SnapContext(0, ())
+FULL_ROUNDS = 2
+"""After the first of them nothing is hot, save what was touched meanwhile."""
+MOST_ALIKE = 4096
+"""Values of which one is kept for all that are equal."""
 
 
 class Rank:
@@ -74,7 +78,7 @@ class Cache:
     """The engine's state, shared by its rooms.
 
     Attributes:
-        inodes: by number, the one touched longest ago first.
+        inodes: by number.
         flushes: every flush on its way, by tid, so oldest first.
         delayed: inodes with caps to look at again later, in the order of when that is due.
         revoking: inodes an MDS waits to get bits of, since whenever.
@@ -94,7 +98,9 @@ class Cache:
         self.pool = pool
         self.context: Callable[[int], SnapContext] = lambda realm: NO_CONTEXT
         self.left: Callable[[Inode], None] = lambda inode: None
-        self.inodes: OrderedDict[int, Inode] = OrderedDict()
+        self.inodes: dict[int, Inode] = {}
+        self._hand: Iterator[int] = iter(())
+        self._same: dict[Any, Any] = {}
         self.ranks: dict[int, Rank] = {}
         self.flushes: OrderedDict[int, Flush] = OrderedDict()
         self.delayed: OrderedDict[int, None] = OrderedDict()
@@ -112,7 +118,8 @@ class Cache:
     ) -> InodeCap:
         """A cap that grants nothing yet, into the room ``reserved`` for it."""
         session = self.rank(rank)
-        cap = inode.caps[rank] = InodeCap(rank, cap_id, seq, mseq, session.gen)
+        cap = InodeCap(rank, cap_id, seq, seq, mseq, session.gen)
+        inode.add_cap(cap)
         session.num_caps += 1
         if inode.use is not None:
             inode.use.lost = None
@@ -137,7 +144,33 @@ class Cache:
         return found
 
     def touch(self, inode: Inode) -> None:
-        self.inodes.move_to_end(inode.ino)
+        inode.hot = True
+
+    def coldest(self) -> Iterator[Inode]:
+        """Every inode, those touched since they were last looked at in another round. What becomes of one is up to the
+        caller.
+
+        A second chance instead of an order by time of use: so to use an inode costs nothing but a mark in it.
+        """
+        rounds = 0
+        while True:
+            ino = next(self._hand, None)
+            if ino is None:
+                if rounds == FULL_ROUNDS:
+                    return
+                rounds += 1
+                self._hand = iter(list(self.inodes))
+            elif (inode := self.inodes.get(ino)) is not None:
+                if inode.hot:
+                    inode.hot = False
+                else:
+                    yield inode
+
+    def same(self, value: Any) -> Any:
+        """One that is kept already and equal, where there is one."""
+        if len(self._same) > MOST_ALIKE:
+            self._same.clear()
+        return self._same.setdefault(value, value)
 
     def use(self, inode: Inode) -> Use:
         """What is kept of ``inode`` while it is in use, begun if need be."""
@@ -187,6 +220,10 @@ class Cache:
         What the authority is taking back does not count, though another rank may not have heard of it yet
         (kernel: ``__ceph_caps_issued``).
         """
+        held = inode.held
+        if type(held) is InodeCap:
+            rank = self.ranks[held.rank]
+            return held.issued if held.gen == rank.gen and now < rank.ttl else 0
         issued = 0
         for cap in inode.caps.values():
             if self.valid(cap, now):
@@ -200,7 +237,7 @@ class Cache:
         A cap of a generation that is over does not count: others may have changed what it covered.
         """
         held = inode.dirty | inode.flushing
-        for cap in inode.caps.values():
+        for cap in inode.caps.values() if inode.held is not None else ():
             if cap.gen == self.ranks[cap.rank].gen:
                 held |= cap.issued | cap.implemented
         return held
@@ -208,7 +245,7 @@ class Cache:
     def caps_of(self, rank: int) -> Iterator[tuple[Inode, InodeCap]]:
         """Every cap from ``rank``; may be removed while walking."""
         for inode in list(self.inodes.values()):
-            cap = inode.caps.get(rank)
+            cap = inode.cap(rank)
             if cap is not None:
                 yield inode, cap
 
@@ -235,12 +272,12 @@ class Cache:
     def remove_cap(self, inode: Inode, cap: InodeCap) -> None:
         """Forget a cap; tells nobody."""
         self.settled(inode, cap)
-        del inode.caps[cap.rank]
+        inode.remove_cap(cap)
         self.ranks[cap.rank].num_caps -= 1
         self.pool.give()
         if inode.auth_rank == cap.rank:
             inode.auth_rank = -1
-        if not inode.caps:
+        if inode.held is None:
             self.left(inode)
             self.delayed.pop(inode.ino, None)
             self.let_go(inode)
@@ -251,7 +288,7 @@ class Cache:
         if use is not None and use.over and not (inode.dirty or inode.flushing):
             inode.use = None
             del self.in_use[inode.ino]
-        if not inode.caps and not inode.pinned:
+        if inode.held is None and not inode.pinned:
             self.forget(inode)
 
     def forget(self, inode: Inode) -> None:

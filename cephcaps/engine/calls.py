@@ -80,6 +80,27 @@ class LocalCalls:
             return 0
         return self.known(dentry.ino, mask, now)
 
+    def along(self, ino: int, names: list[str], mask: int, now: float) -> list[Inode] | None:
+        """What plain names lead to one after the other from directory ``ino`` on, if that and the bits of ``mask`` on
+        the last are known without asking; None where they are not, or one leads nowhere."""
+        inodes, issued = self.cache.inodes, self.cache.issued
+        inode = inodes.get(ino)
+        found: list[Inode] = []
+        for name in names:
+            if inode is None or not inode.children or (dentry := inode.children.get(name)) is None or not dentry.ino:
+                return None
+            shared = dentry.shared_gen == inode.shared_gen and issued(inode, now) & Cap.FILE_SHARED
+            if not shared and not self.dentries.leased(dentry, now):
+                return None
+            inode.hot = True
+            inode = inodes.get(dentry.ino)
+            if inode is not None:
+                found.append(inode)
+        if inode is None or issued(inode, now) & mask != mask:
+            return None
+        inode.hot = True
+        return found
+
     def known(self, ino: int, mask: int, now: float) -> Inode | None:
         """The inode, if the bits of ``mask`` are ours to read."""
         inode = self.cache.inodes.get(ino)

@@ -33,6 +33,8 @@ DATA = Cap.FILE_CACHE | Cap.FILE_BUFFER
 
 def wanted(inode: Inode) -> int:
     """What somebody here wants of ``inode``: to have it open, to use it, or to know a directory's names."""
+    if inode.use is None:
+        return wanted_for_names(inode)
     return (inode.file_wanted or wanted_for_names(inode)) | inode.used
 
 
@@ -139,7 +141,7 @@ class Checks:
 
     def _retained(self, inode: Inode) -> int:
         """What is worth keeping."""
-        open_wants = inode.file_wanted
+        open_wants = inode.file_wanted if inode.use is not None else 0
         retain = wanted(inode) | Cap.PIN
         if not inode.nlink and not stat.S_ISDIR(inode.mode):
             return retain  # unlinked: nobody will ask again
@@ -150,8 +152,10 @@ class Checks:
         return retain if inode.max_size else retain | Cap.ANY_RD
 
     def _in_rank_order(self, inode: Inode) -> list[InodeCap]:
+        if isinstance(inode.held, InodeCap):
+            return [inode.held]
         caps = inode.caps
-        return list(caps.values()) if len(caps) < 2 else [caps[rank] for rank in sorted(caps)]
+        return [caps[rank] for rank in sorted(caps)]
 
     def _forget_unwanted_data(self, inode: Inode, now: float) -> None:
         """Data kept in case it is read again has had its time: FILE_CACHE can go once the handler has forgotten it."""

@@ -42,8 +42,10 @@ def wanted_for_names(inode: Inode) -> int:
     With FILE_EXCL its names can be changed by us without our FILE_SHARED being revoked each time (kernel:
     ``ceph_check_caps``).
     """
-    if is_complete(inode) and any(cap.issued & Cap.FILE_SHARED for cap in inode.caps.values()):
-        return Cap.ANY_SHARED | Cap.FILE_EXCL
+    if inode.complete_gen == inode.shared_gen:
+        for cap in inode.caps.values():
+            if cap.issued & Cap.FILE_SHARED:
+                return Cap.ANY_SHARED | Cap.FILE_EXCL
     return 0
 
 

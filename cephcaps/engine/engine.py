@@ -62,7 +62,7 @@ class Engine(LocalCalls):
     def _caps(self, rank: int, message: ClientCaps, tid: int, now: float) -> None:
         self.raise_osd_epoch_barrier(message.osd_epoch_barrier)
         inode = self.cache.inodes.get(message.ino)
-        cap = inode.caps.get(rank) if inode is not None else None
+        cap = inode.cap(rank) if inode is not None else None
         match message.op:
             case CapOp.FLUSH_ACK:
                 if inode is not None and self.flushes.acknowledged(inode, rank, tid):
@@ -118,7 +118,7 @@ class Engine(LocalCalls):
             reserved: room for the caps it brings.
             listing: which it is a piece of.
         """
-        self.realms.update(decode_trace(reply.snap, self.cache.rank(rank).features), now)
+        self.realms.told(reply.snap, self.cache.rank(rank).features, now)
         trace = reply.trace
         target = self._learn(rank, trace.target, now, reserved)
         directory = self._learn(rank, trace.dir, now, reserved)
@@ -142,7 +142,7 @@ class Engine(LocalCalls):
         if told is None:
             return None
         if told.snapid != NOSNAP:
-            return Inode(told)  # in a snapshot: of the cap only the bits mean anything, there is none to hold
+            return Inode.of(told)  # in a snapshot: of the cap only the bits mean anything, there is none to hold
         known = self.cache.inodes.get(told.ino)
         gen = known.shared_gen if known is not None else -1
         inode = self.grants.add(rank, told, now, reserved)

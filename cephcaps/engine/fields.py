@@ -20,6 +20,7 @@ __all__ = ["take_grant", "take_reply", "take_size"]
 
 xattr_blobs: Codec[XattrBlob] = Codec(XATTR_BLOB)
 
+BY_AUTHORITY = int(CapFlag.AUTH)
 CHANGED_HERE = Cap.FILE_EXCL | Cap.FILE_WR | Cap.FILE_BUFFER | Cap.AUTH_EXCL | Cap.XATTR_EXCL
 """Under any of these a time of ours may be ahead of the MDS's."""
 
@@ -34,7 +35,7 @@ def take_reply(inode: Inode, told: InodeStat, held: int) -> None:
         inode.xattrs, inode.xattr_version = told.xattrs, told.xattr_version
     take_size(inode, told.size, told.truncate_seq, told.truncate_size)
     _take_times(inode, told.time_warp_seq, told.ctime, told.mtime, told.atime, held)
-    if told.cap.flags & CapFlag.AUTH:
+    if told.cap.flags & BY_AUTHORITY:
         if told.cap.caps:  # a listing that issues none tells 0 (ceph: src/client/Client.cc, ``add_update_inode``)
             inode.max_size = told.max_size
         inode.quota = limits(told.quota)  # no cap covers it, and only the authority is sure to know

@@ -43,14 +43,14 @@ class Flushes:
         if use.head is None:
             use.head = self._cache.context(inode.realm)
         if not inode.dirty:
-            inode.dirty_since = now
+            use.dirty_since = now
             self._cache.dirty[inode.ino] = None
         inode.dirty |= bits
 
     def hurry(self, inode: Inode) -> None:
         """Flush what is dirty before all that waits for company (kernel: ``__cap_delay_requeue_front``)."""
         if inode.dirty:
-            inode.dirty_since = -FLUSH_DELAY
+            self._cache.use(inode).dirty_since = -FLUSH_DELAY
             self._cache.dirty.move_to_end(inode.ino, last=False)
 
     def start(self, inode: Inode, now: float) -> int:
@@ -174,7 +174,7 @@ class Flushes:
         cleaned = 0
         for flush in done:
             cleaned |= flush.caps & ~inode.flushing
-        cap = inode.caps.get(rank)
+        cap = inode.cap(rank)
         if cap is not None:
             self._cache.emit(CapFlushed, inode, cap, cleaned, flush_tid=tid)
         self.drop_head(inode)
@@ -189,7 +189,7 @@ class Flushes:
                 self._finish(inode, [flush])
                 assert inode.use is not None
                 inode.use.cap_snaps.remove(flush.snap)
-                cap = inode.caps.get(rank)
+                cap = inode.cap(rank)
                 if cap is not None:
                     self._cache.emit(CapFlushed, inode, cap, flush.caps, flush_tid=tid)
                 self._cache.wake(inode)
@@ -230,12 +230,15 @@ class Flushes:
 
     def next_deadline(self) -> float:
         ino = next(iter(self._cache.dirty), None)
-        return float("inf") if ino is None else self._cache.inodes[ino].dirty_since + FLUSH_DELAY
+        return float("inf") if ino is None else self._flush_at(self._cache.inodes[ino])
 
     def tick(self, now: float) -> None:
         """Flush what was changed long enough ago; the rest is not looked at."""
         while self._cache.dirty:
             inode = self._cache.inodes[next(iter(self._cache.dirty))]
-            if inode.dirty_since + FLUSH_DELAY > now:
+            if self._flush_at(inode) > now:
                 return
             self.flush(inode, now)
+
+    def _flush_at(self, inode: Inode) -> float:
+        return self._cache.use(inode).dirty_since + FLUSH_DELAY

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections import deque
-from typing import NamedTuple
+from collections.abc import Callable
+from typing import Any, NamedTuple, Self
+
+import msgspec
 
 from cephwire.capbits import Cap, wanted_for_mode
 from cephwire.filelock import FileLocks
-from cephwire.inode import InodeStat
+from cephwire.inode import FileLayout, InodeStat, Quota
 
 __all__ = [
     "CapSnap",
@@ -24,6 +27,8 @@ __all__ = [
 ]
 
 U32 = 1 << 32
+NO_XATTRS: dict[str, bytes] = {}
+"""Of nearly every inode. What an inode's are is replaced and never changed."""
 
 
 def newer(seq: int, than: int) -> int:
@@ -34,7 +39,7 @@ def newer(seq: int, than: int) -> int:
     return (seq - than + (U32 >> 1)) % U32 - (U32 >> 1)
 
 
-class InodeCap:
+class InodeCap(msgspec.Struct, eq=False, gc=False):
     """What one rank has granted on one inode.
 
     Attributes:
@@ -49,23 +54,17 @@ class InodeCap:
         standing_in: it is known from its old rank's EXPORT only: until the IMPORT nothing is sent about it.
     """
 
-    __slots__ = (
-        "cap_id", "gen", "implemented", "issue_seq", "issued", "mds_wanted", "mseq", "rank", "revoked_at", "seq",
-        "standing_in",
-    )  # fmt: skip
-
-    def __init__(self, rank: int, cap_id: int, seq: int, mseq: int, gen: int) -> None:
-        self.rank = rank
-        self.cap_id = cap_id
-        self.issued = 0
-        self.implemented = 0
-        self.mds_wanted = 0
-        self.seq = seq
-        self.issue_seq = seq
-        self.mseq = mseq
-        self.gen = gen
-        self.revoked_at = 0.0
-        self.standing_in = False
+    rank: int
+    cap_id: int
+    seq: int
+    issue_seq: int
+    mseq: int
+    gen: int
+    issued: int = 0
+    implemented: int = 0
+    mds_wanted: int = 0
+    revoked_at: float = 0.0
+    standing_in: bool = False
 
     @property
     def revoking(self) -> int:
@@ -206,6 +205,7 @@ class Use:
         modes: how often it is open in each `FileMode`.
         rd, wr, cache, buffer: how many blocks use FILE_RD, FILE_WR, FILE_CACHE, FILE_BUFFER right now.
         head: the snap context that what is changed or written now belongs to; None while nothing is.
+        dirty_since: when the first of what is dirty and not sent was changed.
         dirty_data: written to memory only, oldest snap context first.
         cached_gen: generation of FILE_CACHE under which the handler may have cached data; 0 if it has none.
         cap_snaps: snapshots whose state is not safe at the MDS, oldest first.
@@ -218,14 +218,15 @@ class Use:
     """
 
     __slots__ = (
-        "buffer", "cache", "cached_gen", "cap_snaps", "dirty_data", "error", "errors", "head", "hooks", "lost", "modes",
-        "rd", "reported_size", "requested_max_size", "waiting", "wanted_max_size", "wr",
+        "buffer", "cache", "cached_gen", "cap_snaps", "dirty_data", "dirty_since", "error", "errors", "head", "hooks",
+        "lost", "modes", "rd", "reported_size", "requested_max_size", "waiting", "wanted_max_size", "wr",
     )  # fmt: skip
 
     def __init__(self, size: int) -> None:
         self.modes: dict[int, int] = {}
         self.rd = self.wr = self.cache = self.buffer = 0
         self.head: SnapContext | None = None
+        self.dirty_since = 0.0
         self.dirty_data: list[DirtyData] = []
         self.cached_gen = 0
         self.lost: Exception | None = None
@@ -255,28 +256,25 @@ class Use:
         )
 
 
-class Dentry:
+class Dentry(msgspec.Struct, eq=False, gc=False):
     """One name of a directory; ``ino`` 0 is known not to exist.
 
     It holds while its lease does, or while the directory's FILE_SHARED is the one it was learnt under.
     """
 
-    __slots__ = ("expires", "gen", "ino", "rank", "seq", "shared_gen")
-
-    def __init__(self, ino: int, shared_gen: int) -> None:
-        self.ino = ino
-        self.shared_gen = shared_gen
-        self.rank = -1
-        self.gen = 0
-        self.seq = 0
-        self.expires = 0.0
+    ino: int
+    shared_gen: int
+    rank: int = -1
+    gen: int = 0
+    seq: int = 0
+    expires: float = 0.0
 
 
-class Inode:
+class Inode(msgspec.Struct, eq=False, gc=False):
     """One inode: its metadata as far as we know it, and our caps on it.
 
     Attributes:
-        caps: by rank.
+        held: its cap, where there is one; where several ranks have granted some, those by rank. See `caps`.
         auth_rank: the rank flushes go to; -1 while there is none.
         dirty: bits of what was changed here and not sent.
         flushing: bits of what was sent and not acknowledged.
@@ -288,65 +286,104 @@ class Inode:
         hold_min, hold_max: until when caps no longer wanted are kept whatever comes, and at the longest.
         shared_gen: rises when FILE_SHARED comes or goes; what was learnt of a directory under an older one is void.
         children: names known of a directory, None before the first.
+        hot: touched since the cache was last looked through for what is cold.
     """
 
-    __slots__ = (
-        "atime", "auth_rank", "btime", "cache_gen", "caps", "change_attr", "children", "complete_gen", "ctime",
-        "dirty", "dirty_since", "files", "flushes", "flushing", "gid", "hold_max", "hold_min", "ino", "layout",
-        "locks", "max_size", "mode", "mtime", "name", "nlink", "parent", "pool_ns", "quota", "rbytes", "rdev",
-        "realm", "rfiles", "rsubdirs", "shared_gen", "size", "subdirs", "symlink", "time_warp_seq", "truncate_seq",
-        "truncate_size", "uid", "use", "xattr_version", "xattrs",
-    )  # fmt: skip
+    ino: int
+    mode: int
+    uid: int
+    gid: int
+    nlink: int
+    rdev: int
+    size: int
+    max_size: int
+    truncate_size: int
+    truncate_seq: int
+    time_warp_seq: int
+    atime: int
+    mtime: int
+    ctime: int
+    btime: int
+    change_attr: int
+    xattr_version: int
+    xattrs: dict[str, bytes] | None
+    layout: FileLayout
+    pool_ns: str
+    symlink: str
+    files: int
+    subdirs: int
+    rbytes: int
+    rfiles: int
+    rsubdirs: int
+    quota: Quota | None
+    held: InodeCap | dict[int, InodeCap] | None = None
+    auth_rank: int = -1
+    dirty: int = 0
+    flushing: int = 0
+    flushes: tuple[Flush, ...] = ()
+    use: Use | None = None
+    realm: int = 0
+    parent: int = 0
+    name: str = ""
+    cache_gen: int = 0
+    complete_gen: int = -1
+    locks: FileLocks | None = None
+    hold_min: float = 0.0
+    hold_max: float = 0.0
+    shared_gen: int = 0
+    children: dict[str, Dentry] | None = None
+    hot: bool = False
 
-    def __init__(self, told: InodeStat) -> None:
-        self.ino = told.ino
-        self.caps: dict[int, InodeCap] = {}
-        self.auth_rank = -1
-        self.dirty = 0
-        self.dirty_since = 0.0
-        self.flushing = 0
-        self.flushes: tuple[Flush, ...] = ()
-        self.use: Use | None = None
-        self.realm = 0
-        self.parent = 0
-        self.name = ""
-        self.cache_gen = 0
-        self.complete_gen = -1
-        self.locks: FileLocks | None = None
-        self.hold_min = 0.0
-        self.hold_max = 0.0
-        self.shared_gen = 0
-        self.children: dict[str, Dentry] | None = None
-        self.mode = told.mode
-        self.uid = told.uid
-        self.gid = told.gid
-        self.nlink = told.nlink
-        self.rdev = told.rdev
-        self.size = told.size
-        self.max_size = told.max_size
-        self.truncate_size = told.truncate_size
-        self.truncate_seq = told.truncate_seq
-        self.time_warp_seq = told.time_warp_seq
-        self.atime = told.atime
-        self.mtime = told.mtime
-        self.ctime = told.ctime
-        self.btime = told.btime
-        self.change_attr = told.change_attr
-        self.xattr_version = told.xattr_version
-        self.xattrs = told.xattrs
-        self.layout = told.layout
-        self.pool_ns = told.pool_ns
-        self.symlink = told.symlink
-        self.files = told.files
-        self.subdirs = told.subdirs
-        self.rbytes = told.rbytes
-        self.rfiles = told.rfiles
-        self.rsubdirs = told.rsubdirs
-        self.quota = told.quota if told.quota.max_bytes or told.quota.max_files else None
+    @classmethod
+    def of(cls, told: InodeStat, same: Callable[[Any], Any] = lambda value: value) -> Self:
+        """As an MDS tells of it.
+
+        Args:
+            same: gives for a value one that is kept already and equal, where there is one: most inodes are alike.
+        """
+        ctime, mtime, atime, btime = told.ctime, told.mtime, told.atime, told.btime
+        mtime = ctime if mtime == ctime else mtime
+        atime = mtime if atime == mtime else atime
+        btime = atime if btime == atime else btime
+        xattrs = NO_XATTRS if told.xattrs == NO_XATTRS else told.xattrs
+        return cls(
+            told.ino, same(told.mode), same(told.uid), same(told.gid), told.nlink, told.rdev, told.size,
+            same(told.max_size), same(told.truncate_size), told.truncate_seq, told.time_warp_seq,
+            atime, mtime, ctime, btime, told.change_attr, told.xattr_version, xattrs, same(told.layout),
+            told.pool_ns, told.symlink, told.files, told.subdirs, told.rbytes, told.rfiles, told.rsubdirs,
+            told.quota if told.quota.max_bytes or told.quota.max_files else None,
+        )  # fmt: skip
+
+    def cap(self, rank: int) -> InodeCap | None:
+        """What ``rank`` has granted."""
+        held = self.held
+        if type(held) is InodeCap:
+            return held if held.rank == rank else None
+        return held.get(rank) if held else None  # type: ignore[union-attr]  # a dict, which mypy does not conclude
+
+    @property
+    def caps(self) -> dict[int, InodeCap]:
+        """All caps by rank; not to be changed."""
+        held = self.held
+        if held is None:
+            return {}
+        return {held.rank: held} if isinstance(held, InodeCap) else held
+
+    def add_cap(self, cap: InodeCap) -> None:
+        """A rank has granted something for the first time."""
+        if self.held is None:
+            self.held = cap
+        else:
+            self.held = {**self.caps, cap.rank: cap}
+
+    def remove_cap(self, cap: InodeCap) -> None:
+        """Of ``cap.rank`` nothing is held any more."""
+        left = {rank: other for rank, other in self.caps.items() if rank != cap.rank}
+        self.held = left if len(left) > 1 else next(iter(left.values()), None)
 
     @property
     def auth_cap(self) -> InodeCap | None:
-        return self.caps.get(self.auth_rank)
+        return self.cap(self.auth_rank)
 
     @property
     def used(self) -> int:

@@ -51,7 +51,7 @@ class Moves:
             peer = NOBODY
         was_auth = inode.auth_rank == cap.rank
         self._cache.emit(CapExported, inode, cap, cap.issued)
-        target = inode.caps.get(peer.mds) if peer.cap_id else None
+        target = inode.cap(peer.mds) if peer.cap_id else None
         if target is not None and target.cap_id == peer.cap_id:
             if newer(peer.issue_seq, target.seq) > 0:
                 target.issued |= cap.issued
@@ -83,7 +83,7 @@ class Moves:
 
     def imported(self, inode: Inode, rank: int, message: ClientCaps, now: float) -> None:
         """``rank`` has taken the inode over, with what the other had granted."""
-        cap = inode.caps.get(rank)
+        cap = inode.cap(rank)
         if cap is None:
             cap = self._cache.add_cap(inode, rank, message.cap_id, message.seq, message.mseq, None)
         elif cap.gen != self._cache.rank(rank).gen:
@@ -119,7 +119,7 @@ class Moves:
 
     def _drop_peer(self, inode: Inode, peer: CapPeer | None, rank: int, now: float) -> None:
         """The exporter's cap is no more; it asks to be told so if its EXPORT will not come."""
-        old = inode.caps.get(peer.mds) if peer is not None and peer.cap_id and peer.mds != rank else None
+        old = inode.cap(peer.mds) if peer is not None and peer.cap_id and peer.mds != rank else None
         if old is None or peer is None or old.cap_id != peer.cap_id:
             return
         if peer.flags & CapFlag.RELEASE:

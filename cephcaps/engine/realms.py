@@ -107,6 +107,7 @@ class Realms:
         self._cache = cache
         self._queue = queue
         self._empty: OrderedDict[int, None] = OrderedDict()
+        self._last = b"", 0  # the trace that was taken in last, while nothing else has touched a realm
 
     def context(self, ino: int) -> SnapContext:
         """The snap context of realm ``ino``; nothing is known to be there to keep if it is unknown."""
@@ -114,6 +115,12 @@ class Realms:
         return realm.context if realm is not None else NO_CONTEXT
 
     # What MDSs tell
+
+    def told(self, raw: bytes, features: int, now: float) -> None:
+        """Take in a trace as `decode_trace` reads it: with nearly every reply it is the same again."""
+        if raw and (raw, features) != self._last:
+            self.update(decode_trace(raw, features), now)
+            self._last = raw, features
 
     def update(self, trace: SnapTrace, now: float) -> list[int]:
         """Take in a trace; gives the realms whose context has changed, those inside others behind them."""
@@ -152,6 +159,7 @@ class Realms:
             stale: realms known to need a new context.
             moved: inodes that have come to another realm, and the context they leave behind.
         """
+        self._last = b"", 0
         known = {told.ino: self._known_context(told.ino) for told in trace.realms}
         for told in trace.realms:
             realm = self._realm(told.ino)
@@ -272,6 +280,7 @@ class Realms:
     def _forget_some(self) -> None:
         while len(self._empty) > EMPTY_KEPT:
             realm = self.realms.pop(self._empty.popitem(last=False)[0])
+            self._last = b"", 0
             if realm.parent:
                 before = self.realms[realm.parent]
                 del before.children[realm.ino]
@@ -284,7 +293,7 @@ def snapshots_of(directory: Inode, realm: Realm | None) -> Inode:
     It is the directory, but for what is in it (ceph: src/client/Client.cc, ``open_snapdir``).
     """
     found = copy.copy(directory)
-    found.caps, found.auth_rank, found.use, found.children = {}, -1, None, None
+    found.held, found.auth_rank, found.use, found.children = None, -1, None, None
     found.subdirs = found.rbytes = 0
     if realm is not None and realm.last_modified is not None:
         found.mtime = realm.last_modified

@@ -111,7 +111,7 @@ class Reconnects:
         flushing = dict.fromkeys(flush.ino for flush in self._cache.flushes.values())
         for ino in flushing:
             inode = self._cache.inodes[ino]
-            cap = inode.caps.get(rank)
+            cap = inode.cap(rank)
             if cap is not None and inode.auth_rank == rank:
                 self._flushes.resend(inode, cap, after=early.get(ino, 0))
         self._releases.flush(rank)

@@ -136,21 +136,21 @@ class Sessions:
         Args:
             rank: whose caps matter; of an inode that must stay a cap of his goes alone, if another's covers its use.
         """
-        inodes = self._cache.inodes
-        for _ in range(len(inodes)):
-            if not inodes or not more():
-                return
-            inode = next(iter(inodes.values()))
+        if not more():
+            return
+        for inode in self._cache.coldest():
             if not inode.pinned:
                 self._releases.drop(inode, now)
-                continue
-            self._cache.touch(inode)  # or it would be in the way of every look for the coldest
-            if rank is not None:
-                self._make_way(inode, rank, now)
+            else:
+                self._cache.touch(inode)  # it has had its turn
+                if rank is not None:
+                    self._make_way(inode, rank, now)
+            if not more():
+                return
 
     def _make_way(self, inode: Inode, rank: int, now: float) -> None:
         """Of an inode that is pinned: what would let it, or at least this rank's cap, go."""
-        cap = inode.caps.get(rank)
+        cap = inode.cap(rank)
         if cap is not None and rank != inode.auth_rank and self._spare(inode, cap):
             self._releases.queue(rank, CapItem(inode.ino, cap.cap_id, cap.mseq, cap.issue_seq), now)
             self._cache.remove_cap(inode, cap)

@@ -8,6 +8,8 @@ from __future__ import annotations
 import stat
 from dataclasses import dataclass
 
+import msgspec
+
 from cephcaps.engine.inode import Inode
 from cephwire.capbits import Cap
 from cephwire.requestargs import SetattrArgs, SetattrMask
@@ -22,8 +24,7 @@ SET_ID_BITS = stat.S_ISUID | stat.S_ISGID
 ANY_EXECUTE = stat.S_IXUSR | stat.S_IXGRP | stat.S_IXOTH
 
 
-@dataclass(frozen=True, slots=True)
-class Change:
+class Change(msgspec.Struct, frozen=True, gc=False):
     """What is to become of an inode's attributes; None leaves one as it is.
 
     Attributes:

@@ -370,7 +370,7 @@ class MdsClient(Router):
             self._closing = None
 
     def pushed(self, session: Session, header: MessageHeader, message: Any, now: float) -> None:
-        if isinstance(message, ClientCaps | ClientLease | ClientSnap):
+        if isinstance(message, (ClientCaps, ClientLease, ClientSnap)):
             self.engine.receive(session.rank, message, header.tid, now)
             self._carry_out(now)
             if isinstance(message, ClientCaps) and message.op in (CapOp.FLUSH_ACK, CapOp.FLUSHSNAP_ACK):

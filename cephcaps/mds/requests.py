@@ -8,9 +8,12 @@ whose caller has gone. Sources: ceph: src/client/Client.cc; kernel: fs/ceph/mds_
 from __future__ import annotations
 
 import heapq
+from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import NamedTuple
+
+import msgspec
 
 from cephcaps.engine.inode import Inode
 from cephcaps.engine.listing import Listing
@@ -31,6 +34,7 @@ LISTED = 1024
 CREATE_OPS = frozenset((RequestOp.CREATE, RequestOp.MKNOD, RequestOp.MKDIR, RequestOp.SYMLINK))
 """Ops that make an inode. From Reef on these name its owner: an MDS that is told of none does not survive it
 (ceph: src/mds/Server.cc, ``prepare_new_inode``)."""
+JOURNALED_OPS = frozenset(op for op in RequestOp if int(op) & WRITE_OPS and op != RequestOp.SETFILELOCK)
 NAME_OPS = CREATE_OPS | {RequestOp.LINK, RequestOp.UNLINK, RequestOp.RMDIR, RequestOp.RENAME}
 """Ops that change the name in ``path``."""
 
@@ -56,8 +60,7 @@ class LockCall:
     undoes: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Operation:
+class Operation(msgspec.Struct, frozen=True, gc=False):
     """What a caller wants of the file system.
 
     Attributes:
@@ -91,7 +94,7 @@ class Operation:
     @property
     def writes(self) -> bool:
         """Whether it changes something an MDS journals: locks are not."""
-        return bool(self.op & WRITE_OPS) and self.op != RequestOp.SETFILELOCK
+        return self.op in JOURNALED_OPS
 
     @property
     def once(self) -> bool:
@@ -130,8 +133,7 @@ class Answer(NamedTuple):
     file_mode: int | None = None
 
 
-@dataclass(slots=True)
-class Request:
+class Request(msgspec.Struct, eq=False):
     """An operation on its way.
 
     Attributes:
@@ -160,7 +162,7 @@ class Request:
     unsafe: bool = False
     sent_at: float = 0.0
     reserved: Reservation | None = None
-    inos: set[int] = field(default_factory=set)
+    inos: set[int] = msgspec.field(default_factory=set)
 
     def __str__(self) -> str:
         return f"{self.operation.op.name.lower()} of {self.operation.what}"
@@ -174,14 +176,17 @@ class Requests:
         self.by_token: dict[int, Request] = {}
         self._next_tid = 1
         self._deadlines: list[tuple[float, int]] = []
+        self._changing: Counter[int] = Counter()  # how many of them change an inode
 
     def __iter__(self) -> Iterator[Request]:
         return iter(list(self.by_tid.values()))
 
     def add(self, token: int | None, operation: Operation, deadline: float) -> Request:
         """A request on behalf of ``token``, or of nobody."""
-        inos = {operation.path.ino, operation.path2.ino} - {0} if operation.writes else set()
-        request = Request(self._next_tid, token, operation, deadline, inos=inos)
+        request = Request(self._next_tid, token, operation, deadline)
+        if operation.writes:
+            self.changes(request, operation.path.ino)
+            self.changes(request, operation.path2.ino)
         self._next_tid += 1
         self.by_tid[request.tid] = request
         if token is not None:
@@ -194,8 +199,16 @@ class Requests:
     def last_tid(self) -> int:
         return self._next_tid - 1
 
+    def changes(self, request: Request, ino: int) -> None:
+        """``request`` changes that inode; 0 is none."""
+        if ino and ino not in request.inos:
+            request.inos.add(ino)
+            self._changing[ino] += 1
+
     def unsafe(self, ino: int, up_to: int) -> Request | None:
         """The oldest request, up to that tid, that changes ``ino`` (0: anything) and is not known to be durable."""
+        if ino and ino not in self._changing:
+            return None
         for request in self.by_tid.values():
             if request.tid > up_to:
                 return None
@@ -219,7 +232,11 @@ class Requests:
         return token
 
     def finish(self, request: Request) -> None:
-        self.by_tid.pop(request.tid, None)
+        if self.by_tid.pop(request.tid, None) is not None:
+            for ino in request.inos:
+                self._changing[ino] -= 1
+                if not self._changing[ino]:
+                    del self._changing[ino]
         if request.reserved is not None:
             request.reserved.end()
 

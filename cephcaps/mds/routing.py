@@ -265,7 +265,7 @@ class Router(SessionHost):
         if not request.unsafe and not reply.result:
             self._applied(operation, reply, inode, token is None, now)
         if inode is not None and operation.writes:
-            request.inos.add(inode.ino)
+            self.requests.changes(request, inode.ino)
             if operation.creates and not reply.safe:
                 request.created = inode.ino
         if token is not None and reply.result < 0:
@@ -306,7 +306,10 @@ class Router(SessionHost):
 
     def _carry_out(self, now: float) -> None:
         """Send what the engine wants sent, in its order."""
-        wanted, self.engine.cache.out = self.engine.cache.out, []
+        wanted = self.engine.cache.out
+        if not wanted:
+            return
+        self.engine.cache.out = []
         for action in wanted:
             match action:
                 case Send():

@@ -45,13 +45,14 @@ class Supervisor:
         self._data = data
         self._recorder = recorder
         self._recording_timer: asyncio.TimerHandle | None = None
-        self._loop = asyncio.get_running_loop()
+        self.loop = asyncio.get_running_loop()
         self._pid = os.getpid()
         self._sockets: dict[Connection, SocketProtocol] = {}
         self._dials: dict[Connection, anyio.CancelScope] = {}
         self._waiting: dict[int, asyncio.Future[Any]] = {}
         self._last_token = 0
         self._timer: asyncio.TimerHandle | None = None
+        self._writing = False
         self._listeners: list[EventQueue] = []
         self._leaving = asyncio.Event()
         self._started = asyncio.Event()
@@ -102,8 +103,9 @@ class Supervisor:
         if self._timer is not None:
             self._timer.cancel()
         if os.getpid() == self._pid:
-            self.core.stop(self._loop.time())
+            self.core.stop(self.loop.time())
             self._pump()
+            self._write()
             if self._recorder is not None:
                 self._recorder.close()
                 self._check_recording()
@@ -143,8 +145,8 @@ class Supervisor:
         self.check_usable()
         self._last_token += 1
         token = self._last_token
-        future = self._waiting[token] = self._loop.create_future()
-        now = self._loop.time()
+        future = self._waiting[token] = self.loop.create_future()
+        now = self.loop.time()
         try:
             self.core.call(token, request, NEVER if patience is None else now + patience, now)
             self._pump()
@@ -152,19 +154,19 @@ class Supervisor:
         except asyncio.CancelledError:
             if future.done() and not future.cancelled() and future.exception() is None and not self.closed:
                 # Cancelled between the answer and the turn of the loop in which it would have been heard.
-                self.core.unclaimed(future.result(), self._loop.time())
+                self.core.unclaimed(future.result(), self.loop.time())
                 self._pump()
             raise
         finally:
             if self._waiting.pop(token, None) is not None and not (future.done() and not future.cancelled()):
-                self.core.cancel(token, self._loop.time())
+                self.core.cancel(token, self.loop.time())
                 if not self.closed:
                     self._pump()
 
     def local(self, step: Callable[[float], T]) -> T:
         """Let the core do what needs no answer."""
         self.check_usable()
-        result = step(self._loop.time())
+        result = step(self.loop.time())
         self._pump()
         return result
 
@@ -172,7 +174,7 @@ class Supervisor:
         """Raise what stands in the way of using this client here and now."""
         if os.getpid() != self._pid:
             raise RuntimeError("this client was connected before a fork and belongs to the parent: connect a new one")
-        if asyncio.get_running_loop() is not self._loop:
+        if asyncio.get_running_loop() is not self.loop:
             raise RuntimeError("this client belongs to another event loop: connect one here")
         if self._crash is not None:
             raise RuntimeError("this client has failed") from self._crash
@@ -202,7 +204,7 @@ class Supervisor:
         if os.getpid() != self._pid:
             return
         try:
-            step(self._loop.time())
+            step(self.loop.time())
             self._pump()
         except Exception as error:
             note("client.failed", error=repr(error), exc_info=True)
@@ -216,7 +218,7 @@ class Supervisor:
     # The core's outputs
 
     def _pump(self) -> None:
-        """Do what the core wants, write what its connections have to say, and set the clock."""
+        """Do what the core wants; once this turn of the loop is over, all that it has to say is written."""
         out = self.core.out
         while out:
             actions = out[:]
@@ -233,7 +235,7 @@ class Supervisor:
                         if future is not None and not future.done():
                             future.set_result(action.result)
                         else:  # cancelled in this turn of the loop
-                            self.core.unclaimed(action.result, self._loop.time())
+                            self.core.unclaimed(action.result, self.loop.time())
                     case Failed():
                         future = self._waiting.get(action.token)
                         if future is not None and not future.done():
@@ -245,13 +247,23 @@ class Supervisor:
                         self._group.start_soon(self._run_hook, action)
                     case _:
                         assert_never(action)
-        for socket in self._sockets.values():
-            socket.flush()
         events = self.core.mds.engine.cache.events
         if events:
             happened = events[:]
             events.clear()
             self._tell(happened)
+        if not self._writing:
+            self._writing = True
+            self.loop.call_soon(self._write)
+
+    def _write(self) -> None:
+        """Write what the connections have to say, and set the clock: once for all callers that had their turn since,
+        as a write costs as much as the rest of a request, and there is one for each callback at most."""
+        self._writing = False
+        if os.getpid() != self._pid:
+            return
+        for socket in self._sockets.values():
+            socket.flush()
         if self._recorder is not None:
             self._check_recording()
         self._set_timer()
@@ -269,7 +281,7 @@ class Supervisor:
             warn("recording.ended", path=recorder.path, reason=recorder.failure)
             self._tell([RecordingEnded(path=recorder.path, reason=recorder.failure)])
         elif self._recording_timer is None and recorder.waiting:
-            self._recording_timer = self._loop.call_later(RECORDING_DELAY, self._flush_recording)
+            self._recording_timer = self.loop.call_later(RECORDING_DELAY, self._flush_recording)
 
     def _flush_recording(self) -> None:
         self._recording_timer = None
@@ -285,7 +297,7 @@ class Supervisor:
             self._timer.cancel()
             self._timer = None
         if deadline != NEVER and not self._leaving.is_set():
-            self._timer = self._loop.call_at(deadline, self._tick)
+            self._timer = self.loop.call_at(deadline, self._tick)
 
     async def _run_hook(self, action: RunHook) -> None:
         """Let the data handler do its work, which is over when this says so and never before."""
@@ -322,7 +334,7 @@ class Supervisor:
         with anyio.CancelScope() as scope:
             self._dials[connection] = scope
             try:
-                await self._loop.create_connection(lambda: SocketProtocol(self, connection), target.host, target.port)
+                await self.loop.create_connection(lambda: SocketProtocol(self, connection), target.host, target.port)
             except OSError as error:
                 reason = ConnectionFailed(os.strerror(error.errno) if error.errno else str(error))
                 self._enter(lambda now: self.core.disconnected(connection, reason, now))

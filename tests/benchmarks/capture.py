@@ -27,6 +27,7 @@ from tests.live.release import RELEASES, find_release
 from tests.live.tshark import without_challenges
 
 from .make_capture import FIRST_PORT, capture_libcephfs, repeat_capture
+from .row import Row
 
 FOLDER = Path(__file__).parents[2] / ".benchmarks"
 SIZE, LARGE = 50_000_000, 1_000_000_000
@@ -153,19 +154,19 @@ def wireshark_counts(path: Path) -> dict[str, int]:
     return counts
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures there too")
-    parser.add_argument("--fresh", action="store_true", help="make the capture anew")
-    parser.add_argument("--release", default="pacific", choices=RELEASES)
-    given = parser.parse_args()
-    release = find_release(given.release)
+def measured(name: str, *, fresh: bool = False) -> dict[str, Any]:
+    """What is in a capture of libcephfs of that release, and what everyone took to read it.
+
+    Raises:
+        SystemExit: something is missing here; says what would help.
+    """
+    release = find_release(name)
     missing = missing_program("dumpcap") or missing_program("tshark") or release.missing()
     if missing:
         sys.exit(f"cannot compare: {missing}")
     FOLDER.mkdir(exist_ok=True)
-    path = FOLDER / f"{given.release}.pcapng"
-    if given.fresh or not path.exists():
+    path = FOLDER / f"{name}.pcapng"
+    if fresh or not path.exists():
         new = FOLDER / "new.pcapng"
         capture_libcephfs(release, new, SIZE)
         new.rename(path)
@@ -173,7 +174,28 @@ def main() -> None:
         silenced, large = Path(folder) / "silenced.pcapng", Path(folder) / "large.pcapng"
         without_challenges(path, silenced)
         repeat_capture(path, large, LARGE)
-        report = {"capture": composition(path, silenced), **figures(path, silenced, large)}
+        return {"capture": composition(path, silenced), **figures(path, silenced, large)}
+
+
+def rows(release: str) -> list[Row]:
+    """Ours, everything as JSON lines and everything in words, beside the least that tshark can do."""
+    report = measured(release)
+    runs = report["runs"]
+    them = runs["tshark -T fields"]["seconds"]
+    return [
+        Row("B2", f"50 MB capture, {name.removeprefix('cephcaps ')}", ">= 6x", runs[name]["seconds"], them, "s",
+            them / runs[name]["seconds"], 6.0, "tshark -T fields", report)
+        for name in (JSON, "cephcaps decode", "cephcaps decode --summary")
+    ]  # fmt: skip
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures there too")
+    parser.add_argument("--fresh", action="store_true", help="make the capture anew")
+    parser.add_argument("--release", default="pacific", choices=RELEASES)
+    given = parser.parse_args()
+    report = measured(given.release, fresh=given.fresh)
     print_report(report)
     if given.json:
         given.json.write_text(json.dumps(report, indent=2) + "\n")

@@ -10,6 +10,7 @@ import json
 import statistics
 import struct
 import sys
+import time
 import timeit
 from collections.abc import Callable
 from pathlib import Path
@@ -18,8 +19,11 @@ from typing import Any
 from cephwire.caps import CLIENT_CAPS, CapBody, ClientCaps
 from cephwire.inode import FileLayout
 
+from .row import Row
+
 VECTORS = Path(__file__).parent.parent / "wire" / "data" / "mds"
 REPEATS = 15
+HAND, PLAIN, COMPILED = "hand-written struct", "plain construct", "construct compiled"
 
 
 def recorded() -> tuple[int, bytes]:
@@ -133,35 +137,57 @@ def times(work: dict[str, Callable[[], Any]]) -> dict[str, float]:
     samples: dict[str, list[float]] = {name: [] for name in work}
     for _ in range(REPEATS):
         for name, call in work.items():
-            samples[name].append(timeit.timeit(call, number=numbers[name]) / numbers[name])
+            samples[name].append(timeit.timeit(call, number=numbers[name], timer=time.process_time) / numbers[name])
     return {name: statistics.median(found) for name, found in samples.items()}
 
 
-def main() -> None:
+def measure() -> tuple[str, dict[str, float], dict[str, float]]:
+    """What was measured, and seconds to decode it and to encode it by each."""
     version, raw = recorded()
     message = CLIENT_CAPS.codec.decode(raw, version)
     schema = CLIENT_CAPS.schema
     decoders: dict[str, Callable[[], Any]] = {
         "cephwire": lambda: CLIENT_CAPS.codec.decode(raw, version),
-        "hand-written struct": lambda: by_hand(raw),
-        "plain construct": lambda: schema.parse(raw, struct_v=version),
+        HAND: lambda: by_hand(raw),
+        PLAIN: lambda: schema.parse(raw, struct_v=version),
     }
     encoders: dict[str, Callable[[], Any]] = {
         "cephwire": lambda: CLIENT_CAPS.codec.encode(message, version),
-        "hand-written struct": lambda: hand_encode(message),
-        "plain construct": lambda: schema.build(message, struct_v=version),
+        HAND: lambda: hand_encode(message),
+        PLAIN: lambda: schema.build(message, struct_v=version),
     }
     compiled, parts = construct_compiled(version, raw)
-    decoders["construct compiled"] = lambda: compiled.parse(raw)
-    encoders["construct compiled"] = lambda: compiled.build(parts)
+    decoders[COMPILED] = lambda: compiled.parse(raw)
+    encoders[COMPILED] = lambda: compiled.build(parts)
     for name, call in decoders.items():
-        assert name == "construct compiled" or call() == message, name
+        assert name == COMPILED or call() == message, name
     for name, call in encoders.items():
         assert call() == raw, name
-    print(f"CLIENT_CAPS version {version}, {len(raw)} bytes, Python {sys.version.split()[0]}")
+    what = f"CLIENT_CAPS version {version}, {len(raw)} bytes, Python {sys.version.split()[0]}"
+    return what, times(decoders), times(encoders)
+
+
+def rows() -> list[Row]:
+    """Ours beside each peer, decoding and encoding apart."""
+    what, *both = measure()
+    found = []
+    for work, taken in zip(("decode", "encode"), both, strict=True):
+        for peer, bound in ((PLAIN, 30.0), (COMPILED, 5.0), (HAND, 1.5)):
+            us, them = taken["cephwire"], taken[peer]
+            less = peer == HAND
+            target, ratio = (f"<= {bound:g}x", us / them) if less else (f">= {bound:g}x", them / us)
+            said = f"{work} CLIENT_CAPS"
+            found.append(
+                Row("B1", said, target, us * 1e6, them * 1e6, "us", ratio, bound, peer, {"what": what}, less=less)
+            )
+    return found
+
+
+def main() -> None:
+    what, decode, encode = measure()
+    print(what)
     print(f"{'':22}{'decode us':>12}{'x ours':>8}{'encode us':>12}{'x ours':>8}")
-    decode, encode = times(decoders), times(encoders)
-    for name in decoders:
+    for name in decode:
         d, e = decode[name], encode[name]
         print(f"{name:22}{d * 1e6:12.2f}{d / decode['cephwire']:8.2f}{e * 1e6:12.2f}{e / encode['cephwire']:8.2f}")
 

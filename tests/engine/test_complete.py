@@ -416,7 +416,7 @@ def test_what_is_listed_is_not_what_is_dropped_first() -> None:
 
     entries(bench)
 
-    assert next(iter(bench.engine.cache.inodes)) == 20
+    assert next(bench.engine.cache.coldest()).ino == 20
 
 
 # What is wanted of it

@@ -57,7 +57,7 @@ class Client:
         return self.realms.snap_message(message, trace(*realms), NOW)
 
     def inode(self, ino: int, in_realm: int, *, used: bool = True, auth: bool = True) -> Inode:
-        inode = self.cache.inodes[ino] = Inode(samples.inode(ino))
+        inode = self.cache.inodes[ino] = Inode.of(samples.inode(ino))
         if used:
             self.cache.use(inode)
         self.realms.enter(inode, in_realm, NOW, auth=auth)
@@ -393,3 +393,26 @@ def test_half_a_trace_is_malformed() -> None:
     raw = Codec[SnapTrace](SNAP_TRACE_PLAIN).encode(trace(realm(ROOT, last_modified=None, change_attr=None)))
     with pytest.raises(MalformedMessage):
         decode_trace(raw[:-1], 0)
+
+
+# The same again
+
+
+def test_a_trace_that_comes_again_and_again_is_looked_at_once_and_anew_after_anything_else(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    client, decoded = Client(), list[bytes]()
+
+    def decode(raw: bytes, features: int) -> SnapTrace:
+        decoded.append(raw)
+        return trace(realm(DIR, ROOT, seq=4, snaps=(4,)), realm(ROOT, seq=len(decoded), snaps=()))
+
+    monkeypatch.setattr("cephcaps.engine.realms.decode_trace", decode)
+    for raw in (b"one", b"one", b"one", b"", b"two", b"one", b"one"):
+        client.realms.told(raw, 0, NOW)
+    assert decoded == [b"one", b"two", b"one"]
+    client.told(realm(ROOT, seq=9))
+    client.realms.told(b"one", 0, NOW)
+    assert decoded == [b"one", b"two", b"one", b"one"]
+    client.realms.told(b"one", 1, NOW)
+    assert len(decoded) == 5

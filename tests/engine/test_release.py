@@ -212,3 +212,20 @@ def test_a_recall_hurries_what_is_changed() -> None:
 
     [flushed] = bench.sent()
     assert flushed.dirty
+
+
+def test_what_was_touched_gets_another_round_and_no_more() -> None:
+    bench = Bench()
+    for ino in range(10, 14):
+        bench.hold(ino, "pAsLs")
+    cache = bench.engine.cache
+    for ino in (11, 13):
+        bench.engine.known(ino, 0, bench.now)
+
+    first = [inode.ino for inode in cache.coldest()]
+
+    assert first == [10, 12, 10, 11, 12, 13]  # the second round spares nobody
+    bench.engine.known(12, 0, bench.now)
+    assert next(cache.coldest()).ino == 10
+    assert next(cache.coldest()).ino == 11  # it goes on where it stopped
+    assert next(cache.coldest()).ino == 13

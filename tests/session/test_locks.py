@@ -129,7 +129,7 @@ class Locking:
         self.out: list[Action] = []
         self.requests = Requests()
         self.cache = Cache(Pool(lambda count: None))
-        self.inode = self.cache.inodes[INO] = Inode(stat_of(INO, "pAsLsXsFs"))
+        self.inode = self.cache.inodes[INO] = Inode.of(stat_of(INO, "pAsLsXsFs"))
         self.cache.use(self.inode).modes[1] = 1
         self.locks = Locks(self.cache, self.requests, self._route, self.out)
         self.mds = ModelMds(self._answered)

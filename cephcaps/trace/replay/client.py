@@ -161,7 +161,7 @@ class CapturedClient:
     def _drop(self, rank: int, ino: int) -> None:
         """Know no more of a cap than nothing."""
         inode = self.engine.cache.inodes.get(ino)
-        cap = inode.caps.get(rank) if inode is not None else None
+        cap = inode.cap(rank) if inode is not None else None
         if inode is not None and cap is not None:
             self.engine.cache.remove_cap(inode, cap)
 
@@ -184,7 +184,7 @@ class CapturedClient:
         """Bring about what the client did by itself before it took ``told`` in."""
         engine, rank = self.engine, step.rank
         inode = engine.cache.inodes.get(told.ino)
-        cap = inode.caps.get(rank) if inode is not None else None
+        cap = inode.cap(rank) if inode is not None else None
         if inode is None or cap is None or cap.cap_id != told.cap_id:
             return
         inode.hold_max = NEVER  # what may wait does, until the client says that its time is up
@@ -271,7 +271,7 @@ class CapturedClient:
 
     def _said(self, said: Said, ns: int) -> None:
         inode = self.engine.cache.inodes.get(said.ino)
-        cap = inode.caps.get(said.rank) if inode is not None else None
+        cap = inode.cap(said.rank) if inode is not None else None
         context = Context(leaving=partial(self._window.leaves, self.client, said.rank))
         if inode is not None and cap is not None:
             context = context._replace(had=of_cap("update", said.rank, said.ino, cap), revoking=cap.revoking)
@@ -292,7 +292,7 @@ class CapturedClient:
             ours = self._act(inode, cap, said)
             self._drain()
         expected = self.expected.meet(said, ns, context, ours)
-        if inode is None or cap is None or inode.caps.get(said.rank) is not cap:
+        if inode is None or cap is None or inode.cap(said.rank) is not cap:
             return
         if said.op == "caprelease":
             self.engine.cache.remove_cap(inode, cap)
@@ -367,7 +367,7 @@ class CapturedClient:
 
     def _cap(self, rank: int, ino: int) -> InodeCap | None:
         inode = self.engine.cache.inodes.get(ino)
-        return inode.caps.get(rank) if inode is not None else None
+        return inode.cap(rank) if inode is not None else None
 
     def _drain(self) -> None:
         said = self.engine.take_out()

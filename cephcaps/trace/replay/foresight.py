@@ -108,4 +108,4 @@ class Foresight:
 
     def _cap(self, rank: int, ino: int) -> InodeCap | None:
         inode = self._engine.cache.inodes.get(ino)
-        return inode.caps.get(rank) if inode is not None else None
+        return inode.cap(rank) if inode is not None else None

@@ -1,0 +1,86 @@
+"""How a socket's bytes come to a connection: much of it piece by piece, so that others have their turn between."""
+
+from __future__ import annotations
+
+import asyncio
+from types import SimpleNamespace
+from typing import Any
+
+from cephcaps.messenger.connection import Phase
+from cephcaps.shell.connection import PIECE, SocketProtocol
+
+
+class Owner:
+    """Notes what it is given."""
+
+    def __init__(self) -> None:
+        self.pieces: list[bytes] = []
+
+    def socket_made(self, connection: Any, socket: SocketProtocol) -> None:
+        pass
+
+    def bytes_received(self, connection: Any, data: bytes) -> None:
+        self.pieces.append(data)
+
+    def socket_lost(self, connection: Any, error: Exception) -> None:
+        self.pieces.append(b"lost")
+
+
+class Transport:
+    """A transport that is no asyncio.Transport by class, as uvloop's are not."""
+
+    def __init__(self) -> None:
+        self.reading = True
+
+    def pause_reading(self) -> None:
+        self.reading = False
+
+    def resume_reading(self) -> None:
+        self.reading = True
+
+    def close(self) -> None:
+        self.reading = False
+
+
+def made() -> tuple[SocketProtocol, Owner, Transport]:
+    owner, transport = Owner(), Transport()
+    connection: Any = SimpleNamespace(out=[], phase=Phase.READY)
+    protocol = SocketProtocol(owner, connection)
+    protocol.connection_made(transport)  # type: ignore[arg-type]
+    return protocol, owner, transport
+
+
+async def test_a_little_is_taken_in_at_once() -> None:
+    protocol, owner, transport = made()
+
+    protocol.data_received(b"x" * PIECE)
+
+    assert owner.pieces == [b"x" * PIECE]
+    assert transport.reading
+
+
+async def test_much_is_taken_in_piece_by_piece_and_nothing_is_read_meanwhile() -> None:
+    protocol, owner, transport = made()
+    sent = bytes(range(256)) * (PIECE // 100)
+    turns = []
+
+    protocol.data_received(sent)
+    while not transport.reading:
+        turns.append(len(owner.pieces))
+        await asyncio.sleep(0)
+
+    assert turns == [1, 2]
+    assert b"".join(owner.pieces) == sent
+    assert max(map(len, owner.pieces)) == PIECE
+
+
+async def test_what_is_left_when_the_connection_is_closed_is_not_taken_in() -> None:
+    protocol, owner, transport = made()
+    protocol.data_received(b"x" * 3 * PIECE)
+
+    protocol.close()
+    for _ in range(5):
+        await asyncio.sleep(0)
+
+    assert owner.pieces == [b"x" * PIECE]
+    assert not transport.reading
