@@ -35,7 +35,7 @@ from tests.fuzz.corpus import capture_samples, message_samples, structure_sample
 from tests.fuzz.mutation import mutated, torn
 from tests.session import samples
 from tests.session.handshakes import HANDSHAKES, fresh, mds_pair, mon_pair, recorded
-from tests.session.key_server import KeyServer, MonLogin
+from cephcaps.testing.keys import KeyServer, MonLogin
 from tests.session.peers import entropy
 from tests.session.world import World, mounted
 from tests.wire.structures import STRUCTURES
