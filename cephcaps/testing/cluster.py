@@ -1,0 +1,163 @@
+"""`TestCluster`: a monitor and an MDS on loopback, for tests of whatever speaks to CephFS."""
+
+from __future__ import annotations
+
+import base64
+import os
+import shutil
+import tempfile
+import uuid
+from pathlib import Path
+from typing import Literal, Self
+
+from cephcaps.auth.crypto import Entropy
+from cephcaps.testing.keys import KeyServer
+from cephcaps.testing.maps import Maps
+from cephcaps.testing.mds.server import Mds
+from cephcaps.testing.monitor import Monitor
+from cephcaps.testing.serving import Served, now_ns
+from cephwire.codec import Codec
+from cephwire.control import ConMode
+from cephwire.entity import AddrType, EntityAddr
+from cephwire.keys import CRYPTO_KEY, CryptoType
+from cephwire.keys import CryptoKey as WireKey
+
+__all__ = ["TestCluster"]
+
+HOST = "127.0.0.1"
+BLOCKED_FOR = 3_600 * 10**9
+"""Nanoseconds that an evicted client stays blocklisted."""
+NONCE_BITS = 31
+
+CONF = """\
+[global]
+fsid = {fsid}
+mon host = [v2:{host}:{port}]
+auth cluster required = {auth}
+auth service required = {auth}
+auth client required = {auth}
+keyring = {keyring}
+ms bind ipv6 = false
+
+[client]
+client check pool perm = false
+client mount timeout = 30
+log file =
+admin socket =
+"""
+
+crypto_keys: Codec[WireKey] = Codec(CRYPTO_KEY)
+
+
+class TestCluster:
+    """A Ceph file system on loopback in this process, to be entered with ``async with``.
+
+    It serves metadata and no file data: a client that writes is told ENOSPC. Nothing is kept on disk but a ceph.conf
+    and a keyring, in a folder that only this user may read and that is removed at the end.
+
+    Args:
+        auth: "cephx", so that whoever connects needs the key; or "none".
+        key_type: of all keys; AES256K is known to Ceph 20.2.4 and later alone.
+        ms_mode: "crc" or "secure" for one protection only; None leaves it to the client.
+        clients: names that get a key.
+        session_timeout, session_autoclose: seconds.
+        entropy: randomness; a test that gives its own gets the same keys in every run.
+
+    Attributes:
+        conf: path of the ceph.conf for clients.
+        mds: the ranks' daemons, by rank.
+        mon: the monitor.
+    """
+
+    __test__ = False  # pytest: no test class, in spite of its name
+
+    def __init__(
+        self,
+        *,
+        auth: Literal["cephx", "none"] = "cephx",
+        key_type: CryptoType = CryptoType.AES,
+        ms_mode: Literal["crc", "secure"] | None = None,
+        clients: tuple[str, ...] = ("client.admin",),
+        session_timeout: int = 60,
+        session_autoclose: int = 300,
+        entropy: Entropy = os.urandom,
+    ) -> None:
+        self.fsid = uuid.UUID(bytes=entropy(16), version=4)
+        self._auth = auth
+        self._modes = {None: (ConMode.SECURE, ConMode.CRC), "crc": (ConMode.CRC,), "secure": (ConMode.SECURE,)}[ms_mode]
+        self._clients = clients
+        self._timeouts = session_timeout, session_autoclose
+        self._entropy = entropy
+        self.keys = KeyServer(entropy, key_type)
+        self.mds: dict[int, Mds] = {}
+        self._served: list[Served] = []
+        self._folder: Path | None = None
+        self._mon: Monitor | None = None
+
+    @property
+    def conf(self) -> Path:
+        if self._folder is None:
+            raise RuntimeError("the cluster is not running: enter it with `async with`")
+        return self._folder / "ceph.conf"
+
+    @property
+    def mon(self) -> Monitor:
+        if self._mon is None:
+            raise RuntimeError("the cluster is not running: enter it with `async with`")
+        return self._mon
+
+    async def __aenter__(self) -> Self:
+        try:
+            await self._start()
+        except BaseException:
+            await self._stop()
+            raise
+        return self
+
+    async def __aexit__(self, *exc: object) -> None:
+        await self._stop()
+
+    async def _start(self) -> None:
+        maps = Maps(self.fsid, now_ns(), _addr(0, 0), key_type=self.keys.type)
+        maps.session_timeout, maps.session_autoclose = self._timeouts
+        cephx = self._auth == "cephx"
+        mon = self._mon = Monitor(maps.mon, self._modes, self.keys, maps, cephx=cephx)
+        mds = self.mds[0] = Mds(maps.mon, self._modes, self.keys, maps, cephx=cephx)
+        mds.on_evict = self._block
+        self._served = [Served(mon), Served(mds)]
+        mon_port, mds_port = [await served.listen(HOST) for served in self._served]
+        maps.mon = mon.addr = _addr(mon_port, 0)
+        mds.addr = _addr(mds_port, int.from_bytes(self._entropy(4), "little") >> 32 - NONCE_BITS or 1)
+        maps.add_mds(0, mds.addr)
+        self._write_files(mon_port)
+        for served in self._served:
+            await served.open()
+
+    async def _stop(self) -> None:
+        for served in self._served:
+            await served.close()
+        if self._folder is not None:
+            shutil.rmtree(self._folder, ignore_errors=True)
+            self._folder = None
+
+    def _write_files(self, port: int) -> None:
+        self._folder = Path(tempfile.mkdtemp(prefix="cephcaps-"))  # mode 0700
+        keyring = self._folder / "keyring"
+        sections = []
+        for name in self._clients:
+            key = self.keys.add(name)
+            text = base64.b64encode(crypto_keys.encode(WireKey(key.type, key.created, key.secret))).decode()
+            sections.append(f"[{name}]\n\tkey = {text}\n")
+        keyring.touch(mode=0o600)
+        keyring.write_text("".join(sections))
+        self.conf.write_text(CONF.format(fsid=self.fsid, host=HOST, port=port, auth=self._auth, keyring=keyring))
+
+    def _block(self, addr: EntityAddr) -> None:
+        """An evicted client must not come back."""
+        self.mon.maps.block(addr, now_ns() + BLOCKED_FOR)
+        self.mon.publish()
+        self._served[0].pump()
+
+
+def _addr(port: int, nonce: int) -> EntityAddr:
+    return EntityAddr.make(AddrType.MSGR2, HOST, port, nonce)

@@ -1,0 +1,204 @@
+"""Caps given, asked back and taken in, as the locks of an inode have it.
+
+Facts: ceph: src/mds/Locker.cc (``issue_caps``, ``eval``, ``eval_gather``), src/mds/Capability.h.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Protocol
+
+from cephcaps.testing.mds.inode import Cap, Inode
+from cephcaps.testing.mds.locks import Lock, LockState
+from cephcaps.testing.mds.loner import choose_loner, drop_loner, ideal_state
+from cephcaps.testing.mds.request import Held, Request, Waits
+from cephcaps.testing.mds.session import Session
+from cephwire.caps import CapOp
+
+__all__ = ["CapKeeper", "CapTeller"]
+
+
+class CapTeller(Protocol):
+    """Who carries what the keeper decides."""
+
+    def tell_caps(self, cap: Cap, op: CapOp) -> None:
+        """Send the client what it has now."""
+
+    def wake(self, inode: Inode) -> None:
+        """Let requests that wait for something at this inode try again, when this message is done with."""
+
+    def unused(self, inode: Inode) -> None:
+        """Nobody holds a cap of it any more."""
+
+
+class CapKeeper:
+    """Holds caps and lock states together.
+
+    Attributes:
+        revoking: caps that clients are asked to give back, in full or in part.
+    """
+
+    def __init__(self, teller: CapTeller) -> None:
+        self.revoking: dict[Cap, None] = {}
+        self._teller = teller
+        self._cap_ids = 0
+        self.now = 0.0
+
+    # Caps
+
+    def get(self, inode: Inode, session: Session) -> Cap:
+        """The client's cap, made if need be."""
+        cap = inode.caps.get(session)
+        if cap is None:
+            self._cap_ids += 1
+            cap = inode.caps[session] = session.caps[inode.ino] = Cap(session, inode, self._cap_ids)
+            choose_loner(inode)
+        return cap
+
+    def drop(self, cap: Cap) -> None:
+        """The client holds nothing of the inode any more."""
+        inode, session = cap.inode, cap.session
+        inode.caps.pop(session, None)
+        session.caps.pop(inode.ino, None)
+        session.opened.discard(inode)
+        inode.max_size.pop(session.client, None)
+        self.revoking.pop(cap, None)
+        if inode.loner is session:
+            inode.loner = None
+        if inode.want_loner is session:
+            inode.want_loner = None
+        self.evaluate(inode)
+        if not inode.caps:
+            self._teller.unused(inode)
+
+    def confirmed(self, cap: Cap, seq: int, bits: int) -> None:
+        """The client says what it still holds."""
+        cap.confirmed(seq, bits)
+        if not cap.revoking:
+            self.revoking.pop(cap, None)
+
+    def issue(self, inode: Inode, allowed_only: Iterable[Cap] | None = None) -> None:
+        """Ask back what clients may not have, give what they want and may."""
+        for cap in list(inode.caps.values() if allowed_only is None else allowed_only):
+            if cap.suppressed:
+                continue
+            allowed = inode.allowed(cap.session)
+            likes = (cap.wanted | inode.likes) & allowed
+            if cap.pending & ~allowed:
+                cap.issue(likes & cap.pending)
+                self._asked_back(cap)
+                self._teller.tell_caps(cap, CapOp.REVOKE)
+            elif cap.wanted & allowed & ~cap.pending and cap.session.state == "open":
+                cap.issue(likes)
+                self._teller.tell_caps(cap, CapOp.GRANT)
+
+    def _asked_back(self, cap: Cap) -> None:
+        if cap.revoking and not cap.revoked_at:
+            cap.revoked_at = self.now
+        if cap.revoking:
+            self.revoking[cap] = None
+
+    # Locks
+
+    def evaluate(self, inode: Inode, locks: tuple[Lock, ...] | None = None) -> None:
+        """Bring locks into the states they should be in, and caps after them."""
+        changed = choose_loner(inode)
+        again = not inode.waiting  # else they take what they wait for first
+        while again:
+            again = False
+            for lock in inode.locks if locks is None else locks:
+                if lock.next is None and not lock.held:
+                    self._aim(inode, lock, ideal_state(inode, lock))
+            if inode.loner is not inode.want_loner and drop_loner(inode):
+                inode.loner, locks, again = inode.want_loner, None, True
+                changed = True
+        self.settle(inode, woken=changed)
+
+    def settle(self, inode: Inode, *, woken: bool = False) -> None:
+        """Finish changes of state that no client's caps stand in the way of any more; tell clients, wake requests."""
+        done: list[Lock] = []
+        for lock in inode.locks:
+            if lock.next is not None and not self._in_the_way(inode, lock, lock.next):
+                lock.state, lock.next = lock.next, None
+                done.append(lock)
+        self.issue(inode)
+        if done or woken:
+            self._teller.wake(inode)
+        if done:
+            self.evaluate(inode, tuple(done))
+
+    def _aim(self, inode: Inode, lock: Lock, state: LockState) -> None:
+        if lock.state is not state:
+            lock.next = state
+            if not self._in_the_way(inode, lock, state):
+                lock.state, lock.next = state, None
+
+    def _in_the_way(self, inode: Inode, lock: Lock, state: LockState) -> bool:
+        goal = Lock(lock.name, state)
+        others, loner = goal.caps(False), goal.caps(True)
+        mask = (0xFF if lock.name == "F" else 3) << lock.shift
+        return any(
+            cap.issued & mask & ~(loner if session is inode.loner else others) for session, cap in inode.caps.items()
+        )
+
+    # Requests
+
+    def acquire(self, request: Request, needs: Iterable[tuple[Inode, str, str]]) -> None:
+        """Take locks for a request: inode, the lock's letter, and "r", "w" or "x".
+
+        Raises:
+            Waits: not all can be had now; what was taken stays taken.
+        """
+        have = {(held.inode, held.lock.name): held for held in request.held}
+        for inode, name, how in sorted(set(needs), key=lambda need: (need[0].ino, need[1], need[2])):
+            if (inode, name) not in have:
+                self._take(request, inode, inode.lock(name), how)
+
+    def _take(self, request: Request, inode: Inode, lock: Lock, how: str) -> None:
+        if not self._fits(request, inode, lock, how):
+            blocked = lock.xlocked or lock.wrlocks if how == "r" else lock.rdlocks or lock.xlocked
+            if lock.next is None and not blocked and not (how == "x" and lock.held):
+                self._aim(inode, lock, self._goal(request, inode, lock, how))
+                self.issue(inode)
+            if not self._fits(request, inode, lock, how):
+                if request.waits_for is None:
+                    inode.waiting.append(request)
+                    request.waits_for = inode
+                raise Waits
+        if how == "r":
+            lock.rdlocks += 1
+        elif how == "w":
+            lock.wrlocks += 1
+        else:
+            lock.xlocked = True
+        request.held.append(Held(inode, lock, how))
+
+    def _fits(self, request: Request, inode: Inode, lock: Lock, how: str) -> bool:
+        by_loner = inode.loner is request.session
+        if how == "r":
+            return lock.can_read(by_loner)
+        return lock.can_write(by_loner) if how == "w" else lock.can_xlock()
+
+    def _goal(self, request: Request, inode: Inode, lock: Lock, how: str) -> LockState:
+        if how != "r":
+            return LockState.LOCK
+        target = inode.loner if inode.loner is inode.want_loner else None
+        if lock.name == "F" and lock.state is LockState.EXCL and target is not None and not inode.is_dir:
+            return LockState.XSYN
+        return LockState.SYNC
+
+    def release(self, request: Request) -> None:
+        """Give back a request's locks, and let their states be what they should be."""
+        touched: dict[Inode, list[Lock]] = {}
+        for held in request.held:
+            if held.how == "r":
+                held.lock.rdlocks -= 1
+            elif held.how == "w":
+                held.lock.wrlocks -= 1
+            else:
+                held.lock.xlocked = False
+            touched.setdefault(held.inode, []).append(held.lock)
+        request.held.clear()
+        for inode, locks in touched.items():
+            self.evaluate(inode, tuple(lock for lock in locks if not lock.held))
+            self._teller.wake(inode)

@@ -1,0 +1,176 @@
+"""Looking: names, attributes, listings, opening. Facts: ceph: src/mds/Server.cc."""
+
+from __future__ import annotations
+
+import errno
+from bisect import bisect_left, bisect_right
+from typing import TYPE_CHECKING
+
+from cephcaps.testing.mds.clientcaps import fit_max_size
+from cephcaps.testing.mds.inode import Inode, name_hash
+from cephcaps.testing.mds.ops_attr import truncate
+from cephcaps.testing.mds.outcome import Entry, Listing, Outcome
+from cephcaps.testing.mds.request import Refused, Request
+from cephcaps.testing.mds.walk import Place
+from cephwire.capbits import Cap as Bit
+from cephwire.capbits import FileMode, wanted_for_mode
+from cephwire.reply import ReaddirFlag
+from cephwire.request import RequestFlag
+from cephwire.requestargs import GetattrArgs, LookupInoArgs, OpenArgs, OpenFlag, ReaddirArgs
+
+if TYPE_CHECKING:
+    from cephcaps.testing.mds.server import Mds
+
+__all__ = ["file_mode", "getattr_", "lookup", "lookup_ino", "lookup_name", "lookup_parent", "open_", "readdir", "want"]
+
+ENTRY_SIZE = 400
+"""Bytes that an entry of a listing takes, about."""
+LISTING_SIZE = 512 * 1024
+"""Bytes of a listing that asks for no other (ceph: ``Server::handle_client_readdir``)."""
+
+
+def rdlocks_for(request: Request, place: Place, mask: int) -> list[tuple[Inode, str, str]]:
+    """What must be locked for ``mask`` to be valid: not what the client has to itself."""
+    inode = place.inode
+    if place.snapdir or not isinstance(inode, Inode):
+        return []
+    cap = inode.caps.get(request.session)
+    issued = 0 if cap is None else cap.issued
+    groups = (
+        ("L", Bit.LINK_SHARED, Bit.LINK_EXCL),
+        ("A", Bit.AUTH_SHARED, Bit.AUTH_EXCL),
+        ("X", Bit.XATTR_SHARED, Bit.XATTR_EXCL),
+        ("F", Bit.FILE_SHARED, Bit.FILE_EXCL),
+    )
+    return [(inode, name, "r") for name, shared, excl in groups if mask & shared and not issued & excl]
+
+
+def mask_of(request: Request) -> int:
+    args = request.message.args
+    return args.mask if isinstance(args, GetattrArgs | LookupInoArgs | OpenArgs) else 0
+
+
+def lookup(mds: Mds, request: Request) -> Outcome:
+    place, name = mds.walker.walk_to_name(request.message.path)
+    found = mds.walker.step(place, name)
+    mds.caps.acquire(request, rdlocks_for(request, found, mask_of(request)))
+    if place.snapdir or not isinstance(place.inode, Inode):
+        return Outcome(target=found)
+    return Outcome(found, place.inode, name, place.inode.entries[name])
+
+
+def getattr_(mds: Mds, request: Request) -> Outcome:
+    place = mds.walker.walk(request.message.path)
+    mds.caps.acquire(request, rdlocks_for(request, place, mask_of(request)))
+    return Outcome(place)
+
+
+def lookup_ino(mds: Mds, request: Request) -> Outcome:
+    inode = mds.tree.inodes.get(request.message.path.ino)
+    if inode is None:
+        raise Refused(errno.ESTALE)
+    place = Place(inode)
+    mds.caps.acquire(request, rdlocks_for(request, place, mask_of(request)))
+    return Outcome(place)
+
+
+def lookup_parent(mds: Mds, request: Request) -> Outcome:
+    inode = mds.walker.walk(request.message.path).live
+    if inode.parent is None:
+        raise Refused(errno.EINVAL)
+    return Outcome(Place(inode.parent))
+
+
+def lookup_name(mds: Mds, request: Request) -> Outcome:
+    inode = mds.walker.walk(request.message.path).live
+    if not inode.links:
+        raise Refused(errno.ESTALE)
+    dentry = inode.links[0]
+    return Outcome(Place(inode), dentry.dir, dentry.name, dentry)
+
+
+# Opening
+
+
+def file_mode(flags: int) -> int:
+    """How a file is held open (ceph: src/common/ceph_fs.cc, ``ceph_flags_to_mode``)."""
+    if flags & OpenFlag.DIRECTORY:
+        return FileMode.PIN
+    mode = {OpenFlag.WRONLY: FileMode.WR, OpenFlag.RDWR: FileMode.RDWR}.get(OpenFlag(flags & 3), FileMode.RD)
+    return mode | (FileMode.LAZY if flags & OpenFlag.LAZY else 0)
+
+
+def want(mds: Mds, request: Request, inode: Inode, mode: int) -> None:
+    """The client has it open (ceph: ``Locker::issue_new_caps``)."""
+    cap = mds.caps.get(inode, request.session)
+    cap.wanted |= wanted_for_mode(mode)
+    if not inode.is_dir:
+        request.session.opened.add(inode)
+    fit_max_size(inode, cap)
+    cap.suppressed = True
+    mds.caps.evaluate(inode)
+
+
+def open_(mds: Mds, request: Request) -> Outcome:
+    args = request.message.args
+    assert isinstance(args, OpenArgs)
+    place = mds.walker.walk(request.message.path)
+    inode, flags = place.inode, args.flags
+    writes = bool(flags & 3)
+    if flags & OpenFlag.DIRECTORY and not inode.is_dir:
+        raise Refused(errno.ENOTDIR)
+    if inode.is_dir and writes:
+        raise Refused(errno.EISDIR)
+    if place.snapdir or not isinstance(inode, Inode):
+        if writes or flags & OpenFlag.TRUNC:
+            raise Refused(errno.EROFS)
+        return Outcome(place)
+    cuts = bool(flags & OpenFlag.TRUNC) and inode.is_file
+    if cuts:
+        mds.caps.acquire(request, [(inode, "F", "x")])
+        truncate(mds, inode, 0, request.message.stamp)
+        inode.ctime = inode.mtime = max(inode.ctime, request.message.stamp)
+    want(mds, request, inode, file_mode(flags))
+    outcome = Outcome(place, changed=cuts)
+    if request.message.flags & RequestFlag.WANT_DENTRY and inode.links:
+        dentry = inode.links[0]
+        outcome.directory, outcome.name, outcome.dentry = dentry.dir, dentry.name, dentry
+    return outcome
+
+
+# Listing
+
+
+def readdir(mds: Mds, request: Request) -> Outcome:
+    args = request.message.args
+    assert isinstance(args, ReaddirArgs)
+    place = mds.walker.walk(request.message.path)
+    inode = place.inode
+    if not inode.is_dir:
+        raise Refused(errno.ENOTDIR)
+    after = request.message.path2.path
+    most = args.max_entries or max((args.max_bytes or LISTING_SIZE) // ENTRY_SIZE, 1)
+    if isinstance(inode, Inode):
+        mds.caps.acquire(request, [(inode, "F", "r")])
+        order = inode.listing()
+    else:
+        order = sorted((name_hash(name), name) for name in inode.names)
+    begin = 0
+    if after:
+        begin = bisect_right(order, (name_hash(after), after))
+    elif args.offset_hash:
+        begin = bisect_left(order, (args.offset_hash, ""))
+    shown = order[begin : begin + most]
+    flags = ReaddirFlag.HASH_ORDER | ReaddirFlag.OFFSET_HASH
+    if begin + most >= len(order):
+        flags |= ReaddirFlag.FRAG_END
+        if not after and not args.offset_hash:
+            flags |= ReaddirFlag.FRAG_COMPLETE
+    entries = []
+    for _, name in shown:
+        if isinstance(inode, Inode):
+            dentry = inode.entries[name]
+            entries.append(Entry(name, Place(dentry.inode), dentry))
+        else:
+            entries.append(Entry(name, Place(inode.names[name], place.snapshot)))
+    return Outcome(place, listing=Listing(place, entries, flags))

@@ -1,0 +1,261 @@
+"""The MDS: what comes in from clients, and what goes out.
+
+One rank, all in memory. Facts: ceph: src/mds/Server.cc (``handle_client_session``, ``dispatch_client_request``,
+``reply_client_request``), src/mds/Locker.cc.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+from typing import Any
+
+from cephcaps.messenger.server_v2 import Login
+from cephcaps.testing.daemon import Daemon, Remote
+from cephcaps.testing.keys import KeyServer, NoLogin, ServiceLogin
+from cephcaps.testing.maps import Maps
+from cephcaps.testing.mds.caps import CapKeeper
+from cephcaps.testing.mds.clientcaps import ClientCapsTaker
+from cephcaps.testing.mds.filelocks import FileLocks
+from cephcaps.testing.mds.inode import Cap, Inode
+from cephcaps.testing.mds.leases import Leases
+from cephcaps.testing.mds.operations import Operations
+from cephcaps.testing.mds.replies import Replies
+from cephcaps.testing.mds.request import Refused, Request, Waits
+from cephcaps.testing.mds.session import Session
+from cephcaps.testing.mds.sessions import Sessions
+from cephcaps.testing.mds.snaps import Realm, Snapshots
+from cephcaps.testing.mds.stats import cap_message
+from cephcaps.testing.mds.tree import Tree
+from cephcaps.testing.mds.walk import Walker
+from cephwire.caprelease import ClientCapRelease
+from cephwire.caps import CapOp, ClientCaps
+from cephwire.control import ConMode
+from cephwire.entity import EntityAddr, EntityType
+from cephwire.frames import MessageHeader
+from cephwire.lease import ClientLease
+from cephwire.quota import ClientQuota
+from cephwire.reclaim import ClientReclaim, ClientReclaimReply
+from cephwire.reconnect import ClientReconnect
+from cephwire.request import ClientRequest
+from cephwire.session import ClientFeature, ClientSession
+from cephwire.snap import ClientSnap, SnapOp
+
+__all__ = ["Mds"]
+
+EOPNOTSUPP = 95
+JOURNAL_DELAY = 0.05
+"""Seconds until a change is safe, unless somebody asks for it at once; a real MDS takes up to 5."""
+PUSHED = (ClientCaps, ClientLease, ClientSnap, ClientQuota)
+
+
+class Mds(Daemon):
+    """One rank.
+
+    Attributes:
+        tree: the file system; ``snapshots`` what is kept of it.
+        caps: the caps clients hold.
+        sessions: clients.
+        on_evict: is told the address of a client that must not come back.
+    """
+
+    kind = EntityType.MDS
+
+    def __init__(self, addr: EntityAddr, con_modes: tuple[ConMode, ...], keys: KeyServer, maps: Maps, *, cephx: bool):
+        super().__init__(addr, con_modes)
+        self._keys, self._cephx = keys, cephx
+        self.maps = maps
+        self.tree = Tree(maps.created)
+        self.snapshots = Snapshots(self.tree.root)
+        self.walker = Walker(self.tree, self.snapshots)
+        self.caps = CapKeeper(self)
+        self.leases = Leases(self)
+        self.file_locks = FileLocks(self)
+        self.sessions = Sessions(self)
+        self.on_evict: Callable[[EntityAddr], None] = lambda addr: None
+        self.now = 0.0
+        self._taker = ClientCapsTaker(self)
+        self._operations = Operations(self)
+        self._replies = Replies(self)
+        self._woken: dict[Inode, None] = {}
+        self._ready: deque[Request] = deque()
+        self._journal: deque[tuple[float, Callable[[], None]]] = deque()
+
+    # Daemon
+
+    def login(self) -> Login:
+        return ServiceLogin(self._keys) if self._cephx else NoLogin(self._keys, to_mon=False)
+
+    def gone(self, remote: Remote, now: float) -> None:
+        session = self.sessions.of(remote)
+        if session is not None:
+            self._enter(now)
+            self.sessions.end(session)
+            self._leave()
+
+    def tick(self, now: float) -> None:
+        self._enter(now)
+        self.flush_journal(now)
+        self.sessions.tick(now)
+        self._leave()
+
+    def next_deadline(self) -> float:
+        due = self._journal[0][0] if self._journal else float("inf")
+        return min(due, self.sessions.next_deadline())
+
+    def received(self, remote: Remote, header: MessageHeader, message: Any, now: float) -> None:
+        self._enter(now)
+        session = self.sessions.of(remote)
+        match message:
+            case ClientSession():
+                self.sessions.received(remote, session, message)
+            case ClientReclaim():
+                self.send(remote, ClientReclaimReply(-EOPNOTSUPP, 0, EntityAddr(0, 0, b"")))
+            case _ if session is None:
+                pass  # a real MDS drops what comes without a session, too
+            case ClientRequest():
+                self._requested(session, header.tid, message)
+            case ClientCaps():
+                self._taker.received(session, header.tid, message)
+            case ClientCapRelease():
+                for item in message.caps:
+                    self._taker.released(session, item)
+            case ClientLease():
+                self.leases.received(session, message)
+            case ClientReconnect():
+                self.sessions.end(session, tell=True)
+            case _:
+                pass
+        self._leave()
+
+    def _enter(self, now: float) -> None:
+        self.now = self.caps.now = now
+
+    def _leave(self) -> None:
+        """Let requests go on that wait for what has just happened."""
+        while self._woken or self._ready:
+            while self._woken:
+                inode, _ = self._woken.popitem()
+                waiting, inode.waiting = inode.waiting, []
+                for request in waiting:
+                    request.waits_for = None
+                    self._ready.append(request)
+                if not waiting:
+                    continue
+                while self._ready:
+                    self._run(self._ready.popleft())
+                if not inode.waiting:
+                    self.caps.evaluate(inode)
+            while self._ready:
+                self._run(self._ready.popleft())
+
+    # For the parts
+
+    def push(self, session: Session, message: Any, *, tid: int = 0) -> None:
+        """Send what counts for the session's push seq."""
+        assert isinstance(message, PUSHED)
+        session.pushed += 1
+        self.send(session.remote, message, tid=tid)
+
+    def journaled(self, then: Callable[[], None], *, at_once: bool = False) -> None:
+        """Do ``then`` once the change just made is safe."""
+        self._journal.append((self.now + JOURNAL_DELAY, then))
+        if at_once:
+            self.flush_journal()
+
+    def flush_journal(self, until: float | None = None) -> None:
+        """Everything changed is safe now; with ``until`` only what is due."""
+        while self._journal and (until is None or self._journal[0][0] <= until):
+            self._journal.popleft()[1]()
+
+    def realm_of(self, inode: Inode) -> int:
+        return self.snapshots.realm_of(inode).inode.ino
+
+    # Realms
+
+    def tell_realm(self, directory: Inode, op: SnapOp) -> None:
+        """Tell whoever holds something in a realm that it is new, or that its snapshots are others now."""
+        realm = self.snapshots.realm_of(directory)
+        for session in self.sessions:
+            inside = [cap.inode for cap in session.caps.values() if self.tree.is_above(directory, cap.inode)]
+            if not inside:
+                continue
+            moved = [inode for inode in inside if self.snapshots.realm_of(inode) is realm]
+            below = [inode for inode in inside if inode is not directory and inode.realm is not None]
+            self._tell_realm(session, realm, op, moved, below)
+
+    def moved_realm(self, inode: Inode) -> None:
+        """What is at and below ``inode`` lies in another realm now."""
+        realm = self.snapshots.realm_of(inode)
+        for session in self.sessions:
+            inside = [cap.inode for cap in session.caps.values() if self.tree.is_above(inode, cap.inode)]
+            moved = [each for each in inside if self.snapshots.realm_of(each) is realm]
+            below = [each for each in inside if each.realm is not None]
+            if moved or below:
+                self._tell_realm(session, realm, SnapOp.SPLIT, moved, below)
+
+    def new_realm(self, directory: Inode) -> None:
+        """Make a directory a realm of its own."""
+        above = self.snapshots.realm_of(directory)
+        directory.realm = Realm(directory, above.seq, above.seq, above.seq)
+        self.tell_realm(directory, SnapOp.SPLIT)
+
+    def _tell_realm(self, session: Session, realm: Realm, op: SnapOp, moved: list[Inode], below: list[Inode]) -> None:
+        split = op == SnapOp.SPLIT
+        trace = self.snapshots.trace(realm, modern=session.has(ClientFeature.NEW_SNAPREALM_INFO))
+        self.push(
+            session,
+            ClientSnap(
+                op,
+                realm.inode.ino if split else 0,
+                tuple(inode.ino for inode in moved) if split else (),
+                tuple(inode.ino for inode in below) if split else (),
+                trace,
+            ),
+        )
+
+    # CapTeller
+
+    def tell_caps(self, cap: Cap, op: CapOp) -> None:
+        self.push(cap.session, cap_message(cap, op, self.realm_of(cap.inode)))
+
+    def wake(self, inode: Inode) -> None:
+        if inode.waiting:
+            self._woken[inode] = None
+
+    def unused(self, inode: Inode) -> None:
+        self.tree.forget(inode)
+
+    # Requests
+
+    def _requested(self, session: Session, tid: int, message: ClientRequest) -> None:
+        for done in [done for done in session.completed if done < message.oldest_client_tid]:
+            del session.completed[done]
+        if tid in session.completed:
+            self._replies.again(session, tid, message, session.completed[tid])
+            return
+        for release in message.releases:
+            self._taker.released_with_request(session, release)
+        self._run(Request(session, tid, message, self.now))
+
+    def _run(self, request: Request) -> None:
+        if request.session.state == "closed":
+            self.caps.release(request)
+            return
+        try:
+            outcome = self._operations.run(request)
+        except Waits:
+            return
+        except Refused as refused:
+            self.refuse(request, refused.errno)
+        else:
+            self._replies.tell(request, outcome)
+
+    def refuse(self, request: Request, number: int) -> None:
+        """Let a request fail with this errno."""
+        self.caps.release(request)
+        self._replies.refuse(request, number)
+
+    def requests(self) -> list[Request]:
+        """Those that wait for something."""
+        return [request for inode in self.tree.inodes.values() for request in inode.waiting]

@@ -1,0 +1,50 @@
+"""A client's session with the MDS."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from cephcaps.testing.daemon import Remote
+from cephcaps.testing.mds.inode import Cap, Dentry, Inode
+from cephwire.session import ClientFeature
+
+__all__ = ["Session"]
+
+
+@dataclass(slots=True, eq=False)
+class Session:
+    """One client.
+
+    Attributes:
+        remote: its connection.
+        client: its global id.
+        state: "open", "stale", "closing" or "closed".
+        features: those both sides have; ``metadata`` what it says of itself.
+        pushed: messages that count for its REQUEST_CLOSE.
+        renewed: when it last asked to go on.
+        caps: what it holds, by inode number, oldest first.
+        leases: on names.
+        completed: changes it may ask for again, by tid: the inode each made, or 0.
+        completed_flushes: flush tids it may send again.
+        last_cap_push: seq of each session message, see `cephwire.session.SessionOp.FLUSHMSG`.
+    """
+
+    remote: Remote
+    client: int
+    state: str = "open"
+    features: int = 0
+    metadata: dict[str, str] = field(default_factory=dict)
+    pushed: int = 0
+    renewed: float = 0.0
+    caps: dict[int, Cap] = field(default_factory=dict)
+    leases: dict[tuple[int, str], Dentry] = field(default_factory=dict)
+    completed: dict[int, int] = field(default_factory=dict)
+    completed_flushes: set[int] = field(default_factory=set)
+    opened: set[Inode] = field(default_factory=set)
+
+    def has(self, feature: ClientFeature) -> bool:
+        return bool(self.features >> feature & 1)
+
+    @property
+    def name(self) -> str:
+        return f"client.{self.client}"

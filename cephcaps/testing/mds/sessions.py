@@ -1,0 +1,163 @@
+"""Sessions: opened, renewed, gone stale, evicted and closed.
+
+Facts: ceph: src/mds/Server.cc (``handle_client_session``, ``find_idle_sessions``, ``kill_session``).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from cephcaps.testing.daemon import Remote
+from cephcaps.testing.mds.session import Session
+from cephwire.capbits import Cap as Bit
+from cephwire.session import ClientFeature, ClientSession, SessionFlag, SessionOp
+
+if TYPE_CHECKING:
+    from cephcaps.testing.mds.server import Mds
+
+__all__ = ["FEATURES", "Sessions"]
+
+SHORT_FORM = 1
+FEATURES = ClientFeature.mask(
+    ClientFeature.JEWEL,
+    ClientFeature.KRAKEN,
+    ClientFeature.LUMINOUS,
+    ClientFeature.MIMIC,
+    ClientFeature.REPLY_ENCODING,
+    ClientFeature.LAZY_CAP_WANTED,
+    ClientFeature.MULTI_RECONNECT,
+    ClientFeature.DELEG_INO,
+    ClientFeature.ALTERNATE_NAME,
+    ClientFeature.OP_GETVXATTR,
+    ClientFeature.RETRY_FWD_32BITS,
+    ClientFeature.NEW_SNAPREALM_INFO,
+    ClientFeature.HAS_OWNER_UIDGID,
+)
+"""What this MDS knows. Without METRIC_COLLECT clients keep their metrics to themselves."""
+
+
+class Sessions:
+    """All sessions, by client."""
+
+    def __init__(self, mds: Mds) -> None:
+        self._mds = mds
+        self._by_remote: dict[Remote, Session] = {}
+
+    def of(self, remote: Remote) -> Session | None:
+        return self._by_remote.get(remote)
+
+    def __iter__(self) -> Iterator[Session]:
+        return iter(list(self._by_remote.values()))
+
+    def find(self, client: int) -> Session | None:
+        """The session of the client with this global id."""
+        return next((session for session in self._by_remote.values() if session.client == client), None)
+
+    def __len__(self) -> int:
+        return len(self._by_remote)
+
+    def received(self, remote: Remote, session: Session | None, message: ClientSession) -> None:
+        if message.op == SessionOp.REQUEST_OPEN:
+            self._open(remote, session, message)
+            return
+        if session is None:
+            if message.op == SessionOp.REQUEST_CLOSE:
+                self._say(remote, SessionOp.CLOSE)
+            return
+        match message.op:
+            case SessionOp.REQUEST_RENEWCAPS:
+                self._renew(session, message.seq)
+            case SessionOp.REQUEST_CLOSE:
+                if message.seq == session.pushed:
+                    self.end(session, tell=True)
+            case SessionOp.REQUEST_FLUSH_MDLOG:
+                self._mds.flush_journal()
+            case _:
+                pass
+
+    def _open(self, remote: Remote, session: Session | None, message: ClientSession) -> None:
+        missing = self._mds.maps.required_client_features & ~message.features
+        root = message.metadata.get("root", "")
+        if missing:
+            self._reject(remote, f"missing required features '0x{missing:x}'")
+        elif root and not root.startswith("/"):
+            self._reject(remote, f"non-allowable root '{root}'")
+        elif session is None:
+            session = self._by_remote[remote] = Session(remote, remote.global_id)
+            session.features, session.metadata = message.features & FEATURES, message.metadata
+            session.renewed = self._mds.now
+            self._mds.send(remote, ClientSession(SessionOp.OPEN, 0, features=FEATURES))
+
+    def _reject(self, remote: Remote, why: str, flags: int = 0) -> None:
+        self._mds.send(remote, ClientSession(SessionOp.REJECT, 0, metadata={"error_string": why}, flags=flags))
+
+    def reject_blocklisted(self, remote: Remote) -> None:
+        self._reject(remote, "blocklisted (blacklisted)", SessionFlag.BLOCKLISTED)
+
+    def _renew(self, session: Session, seq: int) -> None:
+        session.renewed = self._mds.now
+        was_stale, session.state = session.state == "stale", "open"
+        self._say(session.remote, SessionOp.RENEWCAPS, seq)
+        if was_stale:
+            for cap in list(session.caps.values()):
+                self._mds.caps.evaluate(cap.inode)
+                self._mds.caps.issue(cap.inode, [cap])
+
+    def _say(self, remote: Remote, op: SessionOp, seq: int = 0, max_caps: int = 0) -> None:
+        self._mds.send(remote, ClientSession(op, seq, max_caps=max_caps), version=SHORT_FORM)
+
+    def end(self, session: Session, *, tell: bool = False) -> None:
+        """All the client holds is free again; with ``tell`` it hears so."""
+        session.state = "closed"
+        self._by_remote.pop(session.remote, None)
+        for dentry in list(session.leases.values()):
+            self._mds.leases.drop(session, dentry)
+        for cap in list(session.caps.values()):
+            self._mds.file_locks.forget(session, cap.inode)
+            self._mds.caps.drop(cap)
+        if tell:
+            self._say(session.remote, SessionOp.CLOSE)
+
+    def evict(self, session: Session) -> None:
+        """End it, and let the client never come back under its address."""
+        remote = session.remote
+        self.end(session)
+        self._mds.forget(remote)
+        self._mds.on_evict(remote.addr)
+
+    def recall(self, session: Session, max_caps: int) -> None:
+        """Ask a client to keep no more caps than this."""
+        self._say(session.remote, SessionOp.RECALL_STATE, max_caps=max_caps)
+
+    def make_stale(self, session: Session) -> None:
+        """Its caps do not count until it renews: what others wait for is taken from it."""
+        session.state = "stale"
+        self._say(session.remote, SessionOp.STALE, session.pushed)
+        for cap in list(session.caps.values()):
+            if cap.revoking:
+                self._mds.caps.confirmed(cap, cap.seq, cap.pending)
+            self._mds.caps.evaluate(cap.inode)
+
+    # Time
+
+    def tick(self, now: float) -> None:
+        maps = self._mds.maps
+        for session in list(self._by_remote.values()):
+            silent = now - session.renewed
+            if silent >= maps.session_autoclose:
+                self.evict(session)
+            elif silent >= maps.session_timeout and session.state == "open":
+                asked = [cap for cap in self._mds.caps.revoking if cap.session is session]
+                if any(cap.issued & Bit.ANY_WR for cap in asked):
+                    self.evict(session)
+                elif asked:
+                    self.make_stale(session)
+
+    def next_deadline(self) -> float:
+        maps = self._mds.maps
+        late = [
+            cap.session.renewed + maps.session_timeout for cap in self._mds.caps.revoking if cap.session.state == "open"
+        ]
+        ends = [session.renewed + maps.session_autoclose for session in self._by_remote.values()]
+        return min([*late, *ends], default=float("inf"))
