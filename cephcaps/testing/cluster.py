@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Literal, Self
 
 from cephcaps.auth.crypto import Entropy
+from cephcaps.testing.faults import Faults
 from cephcaps.testing.keys import KeyServer
 from cephcaps.testing.maps import Maps
 from cephcaps.testing.mds.server import Mds
@@ -93,6 +94,7 @@ class TestCluster:
         self._served: list[Served] = []
         self._folder: Path | None = None
         self._mon: Monitor | None = None
+        self._faults: Faults | None = None
 
     @property
     def conf(self) -> Path:
@@ -105,6 +107,13 @@ class TestCluster:
         if self._mon is None:
             raise RuntimeError("the cluster is not running: enter it with `async with`")
         return self._mon
+
+    @property
+    def faults(self) -> Faults:
+        """What can go wrong when a test says so."""
+        if self._faults is None:
+            raise RuntimeError("the cluster is not running: enter it with `async with`")
+        return self._faults
 
     async def __aenter__(self) -> Self:
         try:
@@ -125,6 +134,7 @@ class TestCluster:
         mds = self.mds[0] = Mds(maps.mon, self._modes, self.keys, maps, cephx=cephx)
         mds.on_evict = self._block
         self._served = [Served(mon), Served(mds)]
+        self._faults = Faults(self._served[0], self._served[1], self.keys)
         mon_port, mds_port = [await served.listen(HOST) for served in self._served]
         maps.mon = mon.addr = _addr(mon_port, 0)
         mds.addr = _addr(mds_port, int.from_bytes(self._entropy(4), "little") >> 32 - NONCE_BITS or 1)

@@ -6,8 +6,9 @@ reached.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeAlias
 
 from cephcaps.messenger.connection import Connection, Phase
 from cephcaps.messenger.link import Link, Outgoing
@@ -19,6 +20,8 @@ from cephwire.frames import MessageHeader, Priority
 __all__ = ["Daemon", "Remote"]
 
 NEVER = float("inf")
+Kept: TypeAlias = tuple[Any, int, int | None]
+"""A message kept back, its tid and the version to write it in."""
 
 
 @dataclass(eq=False)
@@ -47,6 +50,8 @@ class Daemon:
         connections: those open.
         doomed: connections to be closed once what they have to say is written.
         remotes: clients with a session of the messenger, by address.
+        gates: what is asked about every message before it goes: seconds to keep it back, None to lose it.
+        now: time of what is being done.
     """
 
     kind: EntityType
@@ -59,7 +64,10 @@ class Daemon:
         self.connections: list[ServerConnectionV2] = []
         self.doomed: list[ServerConnectionV2] = []
         self.remotes: dict[EntityAddr, Remote] = {}
+        self.gates: list[Callable[[Any], float | None]] = []
+        self.now = 0.0
         self._cookies = 0
+        self._kept: dict[Remote, tuple[float, list[Kept]]] = {}
 
     # For the shell
 
@@ -83,9 +91,15 @@ class Daemon:
 
     def tick(self, now: float) -> None:
         """Do what is due."""
+        self.now = now
+        for remote, (due, kept) in list(self._kept.items()):
+            if due <= now:
+                del self._kept[remote]
+                for message, tid, version in kept:
+                    self.carry(remote, remote.link.number(message, tid, version, Priority.DEFAULT))
 
     def next_deadline(self) -> float:
-        return NEVER
+        return min((due for due, _ in self._kept.values()), default=NEVER)
 
     # What a daemon is
 
@@ -105,6 +119,16 @@ class Daemon:
 
     def send(self, remote: Remote, message: Any, *, tid: int = 0, version: int | None = None) -> None:
         """Number a message and write it, now or once the client is back."""
+        if remote in self._kept:
+            self._kept[remote][1].append((message, tid, version))
+            return
+        for gate in list(self.gates):
+            wait = gate(message)
+            if wait is None:
+                return
+            if wait:
+                self._kept[remote] = self.now + wait, [(message, tid, version)]
+                return
         self.carry(remote, remote.link.number(message, tid, version, Priority.DEFAULT))
 
     def carry(self, remote: Remote, outgoing: Outgoing) -> None:

@@ -63,7 +63,7 @@ def new_inode(mds: Mds, request: Request, directory: Inode, mode: int) -> Inode:
 def name(mds: Mds, request: Request, directory: Inode, text: str, inode: Inode) -> Outcome:
     """Give a new inode its name."""
     dentry = mds.tree.link(directory, text, inode, request.message.stamp)
-    return Outcome(Place(inode), directory, text, dentry, changed=True, created=inode.ino)
+    return Outcome(Place(inode), Place(directory), text, dentry, changed=True, created=inode.ino)
 
 
 def create(mds: Mds, request: Request) -> Outcome:
@@ -75,7 +75,7 @@ def create(mds: Mds, request: Request) -> Outcome:
         if args.flags & OpenFlag.EXCL:
             raise Refused(errno.EEXIST)
         outcome = open_(mds, request)
-        outcome.directory, outcome.name, outcome.dentry = directory, text, there
+        outcome.directory, outcome.name, outcome.dentry = Place(directory), text, there
         return outcome
     directory, text = begin(mds, request)
     inode = new_inode(mds, request, directory, stat.S_IFREG | stat.S_IMODE(args.mode))

@@ -54,9 +54,11 @@ def lookup(mds: Mds, request: Request) -> Outcome:
     place, name = mds.walker.walk_to_name(request.message.path)
     found = mds.walker.step(place, name)
     mds.caps.acquire(request, rdlocks_for(request, found, mask_of(request)))
-    if place.snapdir or not isinstance(place.inode, Inode):
-        return Outcome(target=found)
-    return Outcome(found, place.inode, name, place.inode.entries[name])
+    if place.snapdir:
+        return Outcome(found)
+    # In a snapshot, too: libcephfs finds its way back to the snapshot by the directories it was told of.
+    dentry = place.inode.entries[name] if isinstance(place.inode, Inode) else None
+    return Outcome(found, place, name, dentry)
 
 
 def getattr_(mds: Mds, request: Request) -> Outcome:
@@ -86,7 +88,7 @@ def lookup_name(mds: Mds, request: Request) -> Outcome:
     if not inode.links:
         raise Refused(errno.ESTALE)
     dentry = inode.links[0]
-    return Outcome(Place(inode), dentry.dir, dentry.name, dentry)
+    return Outcome(Place(inode), Place(dentry.dir), dentry.name, dentry)
 
 
 # Opening
@@ -134,7 +136,7 @@ def open_(mds: Mds, request: Request) -> Outcome:
     outcome = Outcome(place, changed=cuts)
     if request.message.flags & RequestFlag.WANT_DENTRY and inode.links:
         dentry = inode.links[0]
-        outcome.directory, outcome.name, outcome.dentry = dentry.dir, dentry.name, dentry
+        outcome.directory, outcome.name, outcome.dentry = Place(dentry.dir), dentry.name, dentry
     return outcome
 
 

@@ -40,7 +40,7 @@ def unlink(mds: Mds, request: Request) -> Outcome:
         _check_empty(inode)
     mds.tree.unlink(dentry, request.message.stamp)
     _dropped(mds, inode, request.message.stamp)
-    return Outcome(directory=directory, name=name, changed=True)
+    return Outcome(directory=place, name=name, changed=True)
 
 
 def _locks_to_remove(directory: Inode, inode: Inode) -> list[tuple[Inode, str, str]]:
@@ -79,7 +79,7 @@ def rename(mds: Mds, request: Request) -> Outcome:
         needs += _locks_to_remove(to_dir, former.inode)
     mds.caps.acquire(request, needs)
     if former is not None and former.inode is inode:
-        return Outcome(Place(inode), to_dir, to_name, former, changed=True)
+        return Outcome(Place(inode), to_place, to_name, former, changed=True)
     mds.leases.recall(request, dentry)
     stamp = request.message.stamp
     if former is not None:
@@ -92,7 +92,7 @@ def rename(mds: Mds, request: Request) -> Outcome:
     touch(inode, stamp)
     if mds.realm_of(inode) != realm:
         mds.moved_realm(inode)
-    return Outcome(Place(inode), to_dir, to_name, moved, changed=True)
+    return Outcome(Place(inode), to_place, to_name, moved, changed=True)
 
 
 def _check_replaceable(inode: Inode, former: Inode) -> None:

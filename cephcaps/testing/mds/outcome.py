@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from cephcaps.testing.mds.inode import Dentry, Inode
+from cephcaps.testing.mds.inode import Dentry
 from cephcaps.testing.mds.walk import Place
 from cephwire.filelock import FileLock
 from cephwire.reply import CreatedInode, VxattrReply
@@ -42,7 +42,7 @@ class Outcome:
     """
 
     target: Place | None = None
-    directory: Inode | None = None
+    directory: Place | None = None
     name: str = ""
     dentry: Dentry | None = None
     changed: bool = False

@@ -65,7 +65,7 @@ class Replies:
         self._mds.caps.release(request)
         told_dir = outcome.directory
         trace = ReplyTrace(
-            dir=None if told_dir is None else self._live(session, told_dir),
+            dir=None if told_dir is None else self._stat(session, told_dir),
             dirstat=None if told_dir is None else DIR_STAT,
             dname=None if told_dir is None else outcome.name,
             dlease=None if told_dir is None else self._lease(session, outcome),
@@ -114,7 +114,7 @@ class Replies:
 
     def _suppress(self, session: Session, outcome: Outcome) -> list[Cap]:
         """Caps that this reply will tell of: no message of their own meanwhile."""
-        inodes = [outcome.directory, outcome.target.inode if outcome.target is not None else None]
+        inodes = [place.inode for place in (outcome.directory, outcome.target) if place is not None]
         caps = [inode.caps[session] for inode in inodes if isinstance(inode, Inode) and session in inode.caps]
         for cap in caps:
             cap.suppressed = True
@@ -154,9 +154,9 @@ class Replies:
         return ReaddirReply(DIR_STAT, listing.flags, tuple(entries))
 
     def _snap_trace(self, session: Session, outcome: Outcome) -> bytes:
-        place = outcome.target if outcome.listing is None else outcome.listing.place
-        inode = outcome.directory if place is None else place.inode
-        if not isinstance(inode, Inode) or (place is not None and place.snapdir):
+        place = outcome.target or outcome.directory
+        if place is None or place.snapdir or not isinstance(place.inode, Inode):
             return b""
+        inode = place.inode
         modern = session.has(ClientFeature.NEW_SNAPREALM_INFO)
         return self._mds.snapshots.trace(self._mds.snapshots.realm_of(inode), modern=modern)

@@ -73,7 +73,6 @@ class Mds(Daemon):
         self.file_locks = FileLocks(self)
         self.sessions = Sessions(self)
         self.on_evict: Callable[[EntityAddr], None] = lambda addr: None
-        self.now = 0.0
         self._taker = ClientCapsTaker(self)
         self._operations = Operations(self)
         self._replies = Replies(self)
@@ -94,6 +93,7 @@ class Mds(Daemon):
             self._leave()
 
     def tick(self, now: float) -> None:
+        super().tick(now)
         self._enter(now)
         self.flush_journal(now)
         self.sessions.tick(now)
@@ -101,7 +101,7 @@ class Mds(Daemon):
 
     def next_deadline(self) -> float:
         due = self._journal[0][0] if self._journal else float("inf")
-        return min(due, self.sessions.next_deadline())
+        return min(due, self.sessions.next_deadline(), super().next_deadline())
 
     def received(self, remote: Remote, header: MessageHeader, message: Any, now: float) -> None:
         self._enter(now)
@@ -126,6 +126,12 @@ class Mds(Daemon):
                 self.sessions.end(session, tell=True)
             case _:
                 pass
+        self._leave()
+
+    def within(self, now: float, step: Callable[[], None]) -> None:
+        """Do something of one's own accord, and what comes of it."""
+        self._enter(now)
+        step()
         self._leave()
 
     def _enter(self, now: float) -> None:
