@@ -27,6 +27,9 @@ class CapTeller(Protocol):
     def wake(self, inode: Inode) -> None:
         """Let requests that wait for something at this inode try again, when this message is done with."""
 
+    def flush_journal(self) -> None:
+        """Acknowledge everything that clients flushed."""
+
     def unused(self, inode: Inode) -> None:
         """Nobody holds a cap of it any more."""
 
@@ -165,6 +168,10 @@ class CapKeeper:
                     inode.waiting.append(request)
                     request.waits_for = inode
                 raise Waits
+        if inode.unsafe_flushes:
+            # A flush holds its locks until it is acknowledged; a client believes no grant before that (libcephfs:
+            # src/client/Client.cc, ``handle_cap_grant``).
+            self._teller.flush_journal()
         if how == "r":
             lock.rdlocks += 1
         elif how == "w":

@@ -70,9 +70,13 @@ class ClientCapsTaker:
             if message.oldest_flush_tid:
                 session.completed_flushes.add(tid)
         ack = _ack(CapOp.FLUSH_ACK, message)
-        self._mds.journaled(
-            lambda: self._acknowledge(session, ack, tid), at_once=bool(message.flags & ClientCapsFlag.SYNC)
-        )
+        inode.unsafe_flushes += 1
+
+        def acknowledge() -> None:
+            inode.unsafe_flushes -= 1
+            self._acknowledge(session, ack, tid)
+
+        self._mds.journaled(acknowledge, at_once=bool(message.flags & ClientCapsFlag.SYNC))
 
     def _flush_snap(self, session: Session, tid: int, message: ClientCaps) -> None:
         if not message.dirty:

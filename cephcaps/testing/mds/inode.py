@@ -160,6 +160,7 @@ class Inode(Attributes):
         waiting: requests that wait for something here.
         realm: its own, if snapshots are made here.
         file_locks: by rule.
+        unsafe_flushes: what clients flushed and has not been acknowledged.
     """
 
     __slots__ = (
@@ -174,6 +175,7 @@ class Inode(Attributes):
         "max_size",
         "order",
         "realm",
+        "unsafe_flushes",
         "waiting",
         "want_loner",
         "xattr",
@@ -193,6 +195,7 @@ class Inode(Attributes):
         self.auth, self.link, self.xattr, self.file = Lock("A"), Lock("L"), Lock("X"), Lock("F")
         self.max_size: dict[int, int] = {}
         self.waiting: list[Request] = []
+        self.unsafe_flushes = 0
         self.realm: Realm | None = None
         self.file_locks: dict[int, list[FileLock]] = {}
 
