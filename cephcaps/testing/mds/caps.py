@@ -8,14 +8,18 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Protocol
 
-from cephcaps.testing.mds.inode import Cap, Inode
+from cephcaps.testing.mds.inode import ROOT_INO, Cap, Inode
 from cephcaps.testing.mds.locks import Lock, LockState
 from cephcaps.testing.mds.loner import choose_loner, drop_loner, ideal_state
 from cephcaps.testing.mds.request import Held, Request, Waits
 from cephcaps.testing.mds.session import Session
 from cephwire.caps import CapOp
+from cephwire.requestop import RequestOp
 
 __all__ = ["CapKeeper", "CapTeller"]
+
+ORDER = "FALX"
+"""In which requests take the locks of one inode (ceph: ``CEPH_LOCK_IFILE`` and so on, src/include/ceph_fs.h)."""
 
 
 class CapTeller(Protocol):
@@ -110,8 +114,8 @@ class CapKeeper:
         while again:
             again = False
             for lock in inode.locks if locks is None else locks:
-                if lock.next is None and not lock.held:
-                    self._aim(inode, lock, ideal_state(inode, lock))
+                if lock.next is None and not lock.held and not lock.sticky:
+                    changed |= self._aim(inode, lock, ideal_state(inode, lock))
             if inode.loner is not inode.want_loner and drop_loner(inode):
                 inode.loner, locks, again = inode.want_loner, None, True
                 changed = True
@@ -124,17 +128,21 @@ class CapKeeper:
             if lock.next is not None and not self._in_the_way(inode, lock, lock.next):
                 lock.state, lock.next = lock.next, None
                 done.append(lock)
-        self.issue(inode)
         if done or woken:
+            self.issue(inode)
             self._teller.wake(inode)
         if done:
             self.evaluate(inode, tuple(done))
 
-    def _aim(self, inode: Inode, lock: Lock, state: LockState) -> None:
-        if lock.state is not state:
-            lock.next = state
-            if not self._in_the_way(inode, lock, state):
-                lock.state, lock.next = state, None
+    def _aim(self, inode: Inode, lock: Lock, state: LockState) -> bool:
+        """Change a stable lock's state, or begin to; False if it is in that state."""
+        if lock.state is state:
+            return False
+        lock.sticky = False
+        lock.next = state
+        if not self._in_the_way(inode, lock, state):
+            lock.state, lock.next = state, None
+        return True
 
     def _in_the_way(self, inode: Inode, lock: Lock, state: LockState) -> bool:
         goal = Lock(lock.name, state)
@@ -153,7 +161,7 @@ class CapKeeper:
             Waits: not all can be had now; what was taken stays taken.
         """
         have = {(held.inode, held.lock.name): held for held in request.held}
-        for inode, name, how in sorted(set(needs), key=lambda need: (need[0].ino, need[1], need[2])):
+        for inode, name, how in sorted(set(needs), key=lambda need: (need[0].ino, ORDER.index(need[1]), need[2])):
             if (inode, name) not in have:
                 self._take(request, inode, inode.lock(name), how)
 
@@ -187,6 +195,8 @@ class CapKeeper:
         return lock.can_write(by_loner) if how == "w" else lock.can_xlock()
 
     def _goal(self, request: Request, inode: Inode, lock: Lock, how: str) -> LockState:
+        if how == "w" and inode.ino == ROOT_INO:
+            return LockState.MIX  # a subtree begins here (ceph: ``Locker::wrlock_start``)
         if how != "r":
             return LockState.LOCK
         target = inode.loner if inode.loner is inode.want_loner else None
@@ -202,6 +212,7 @@ class CapKeeper:
                 held.lock.rdlocks -= 1
             elif held.how == "w":
                 held.lock.wrlocks -= 1
+                held.lock.sticky = _stays(request, held)
             else:
                 held.lock.xlocked = False
             touched.setdefault(held.inode, []).append(held.lock)
@@ -209,3 +220,12 @@ class CapKeeper:
         for inode, locks in touched.items():
             self.evaluate(inode, tuple(lock for lock in locks if not lock.held))
             self._teller.wake(inode)
+
+
+def _stays(request: Request, held: Held) -> bool:
+    """Whether a directory's lock is kept for the next change of its kind (ceph: src/mds/Locker.cc,
+    ``create_lock_cache``); the root's is scattered, and stays so."""
+    if held.inode.ino == ROOT_INO:
+        return held.lock.state is LockState.MIX
+    cached = request.message.op in (RequestOp.CREATE, RequestOp.UNLINK)
+    return cached and held.lock.state is LockState.LOCK

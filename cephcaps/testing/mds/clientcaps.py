@@ -53,6 +53,8 @@ class ClientCapsTaker:
         self._widen(inode, cap, asked)
         self._mds.caps.settle(inode)
         self._mds.caps.evaluate(inode)
+        if cap.session in inode.caps:
+            self._mds.caps.issue(inode, [cap])
 
     def _want(self, cap: Cap, wanted: int, issue_seq: int) -> None:
         """Less is believed only of a client that has seen the newest reply."""

@@ -61,9 +61,10 @@ class Lock:
         state: as it is, or was.
         next: where it is on its way to, None when it is stable.
         rdlocks, wrlocks, xlocked: how many requests hold it, and how.
+        sticky: it stays as it is until somebody needs it otherwise.
     """
 
-    __slots__ = ("name", "next", "rdlocks", "state", "wrlocks", "xlocked")
+    __slots__ = ("name", "next", "rdlocks", "state", "sticky", "wrlocks", "xlocked")
 
     def __init__(self, name: str, state: LockState = LockState.SYNC) -> None:
         self.name = name
@@ -72,6 +73,7 @@ class Lock:
         self.rdlocks = 0
         self.wrlocks = 0
         self.xlocked = False
+        self.sticky = False
 
     @property
     def held(self) -> bool:
@@ -94,7 +96,7 @@ class Lock:
         if self.next is not None or self.xlocked:
             return False
         if self.name == "F":
-            return self.state in (LockState.SYNC, LockState.LOCK, LockState.XSYN)
+            return self.state in (LockState.SYNC, LockState.XSYN)
         return self.state is LockState.SYNC or (self.state is LockState.EXCL and by_loner)
 
     def can_write(self, by_loner: bool) -> bool:

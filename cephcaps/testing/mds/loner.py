@@ -6,7 +6,7 @@ The decisions are those of ceph: src/mds/Locker.cc (``simple_eval``, ``file_eval
 
 from __future__ import annotations
 
-from cephcaps.testing.mds.inode import Inode
+from cephcaps.testing.mds.inode import ROOT_INO, Inode
 from cephcaps.testing.mds.locks import BUFFER, EXCL, RD, WR, Lock, LockState
 from cephcaps.testing.mds.session import Session
 from cephwire.capbits import Cap as Bit
@@ -15,7 +15,12 @@ __all__ = ["choose_loner", "drop_loner", "ideal_state"]
 
 
 def ideal_loner(inode: Inode) -> Session | None:
-    """The only client that uses the inode; of a directory, the only one that has a cap."""
+    """The only client that uses the inode; of a directory, the only one that has a cap.
+
+    The root has none: a subtree begins there.
+    """
+    if inode.ino == ROOT_INO:
+        return None
     found = None
     for session, cap in inode.caps.items():
         if session.state != "stale" and (inode.is_dir or cap.wanted & (Bit.ANY_WR | Bit.FILE_RD)):

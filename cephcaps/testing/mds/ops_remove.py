@@ -13,6 +13,7 @@ from cephcaps.testing.mds.ops_attr import touch
 from cephcaps.testing.mds.outcome import Outcome
 from cephcaps.testing.mds.request import Refused, Request
 from cephcaps.testing.mds.walk import Place
+from cephwire.capbits import Cap as Bit
 from cephwire.requestop import RequestOp
 
 if TYPE_CHECKING:
@@ -57,6 +58,9 @@ def _dropped(mds: Mds, inode: Inode, stamp: int) -> None:
     """It has lost a name."""
     inode.nlink = 0 if inode.is_dir else inode.nlink - 1
     touch(inode, stamp)
+    if not inode.nlink:
+        for cap in inode.caps.values():
+            cap.wanted |= Bit.LINK_SHARED  # so that whoever holds it is told (seen from Ceph 16.2 and 20.2)
     if not inode.caps:
         mds.tree.forget(inode)
 

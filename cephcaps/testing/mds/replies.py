@@ -62,7 +62,10 @@ class Replies:
         """Answer, with all that the client may know and have from now on; give back the request's locks."""
         session, message = request.session, request.message
         touched = self._suppress(session, outcome)
-        self._mds.caps.release(request)
+        early = outcome.changed and self._may_answer_early(session, outcome)
+        if outcome.changed and not early:
+            self._mds.caps.release(request)
+        # Else it is told while the locks are still held, so that what a change has locked is not given with the answer.
         told_dir = outcome.directory
         trace = ReplyTrace(
             dir=None if told_dir is None else self._stat(session, told_dir),
@@ -74,8 +77,8 @@ class Replies:
         reply = ClientReply(
             op=message.op,
             result=0,
-            mdsmap_epoch=0 if outcome.changed else self._mds.maps.mds_epoch,
-            safe=int(not outcome.changed),
+            mdsmap_epoch=0 if early else self._mds.maps.mds_epoch,
+            safe=int(not early),
             is_dentry=int(told_dir is not None),
             is_target=int(outcome.target is not None),
             trace=trace,
@@ -85,10 +88,13 @@ class Replies:
         self._send(session, request.tid, reply)
         for cap in touched:
             cap.suppressed = False
+        self._mds.caps.release(request)
+        for cap in touched:
             if cap.pending & ~cap.inode.allowed(session):
                 self._mds.caps.issue(cap.inode, [cap])
         if outcome.changed:
             session.completed[request.tid] = outcome.created
+        if early:
             self._mds.journaled(lambda: self._safe(session, request.tid, message))
 
     def again(self, session: Session, tid: int, message: ClientRequest, created: int) -> None:
@@ -109,6 +115,15 @@ class Replies:
     def _send(self, session: Session, tid: int, reply: ClientReply) -> None:
         if session.state != "closed":
             self._mds.send(session.remote, reply, tid=tid)
+
+    @staticmethod
+    def _may_answer_early(session: Session, outcome: Outcome) -> bool:
+        """Not the first change that makes an inode: it also gets the client numbers to come (ceph: ``alloc_ino`` in
+        ``Server::early_reply``)."""
+        if not outcome.created or session.has_numbers:
+            return True
+        session.has_numbers = True
+        return False
 
     # Parts
 

@@ -26,7 +26,8 @@ class Session:
         leases: on names.
         completed: changes it may ask for again, by tid: the inode each made, or 0.
         completed_flushes: flush tids it may send again.
-        last_cap_push: seq of each session message, see `cephwire.session.SessionOp.FLUSHMSG`.
+        opened: files it holds open.
+        has_numbers: inode numbers are set aside for what it makes.
     """
 
     remote: Remote
@@ -41,6 +42,7 @@ class Session:
     completed: dict[int, int] = field(default_factory=dict)
     completed_flushes: set[int] = field(default_factory=set)
     opened: set[Inode] = field(default_factory=set)
+    has_numbers: bool = False
 
     def has(self, feature: ClientFeature) -> bool:
         return bool(self.features >> feature & 1)
