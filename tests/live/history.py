@@ -48,11 +48,10 @@ class History:
         seed: the same seed gives the same calls, whatever comes of them.
     """
 
-    def __init__(self, clients: tuple[Client, Client], root: str, seed: int, stack: AsyncExitStack) -> None:
+    def __init__(self, clients: tuple[Client, Client], root: str, seed: int) -> None:
         self.clients = clients
         self.root = root
         self.dice = random.Random(seed)
-        self.stack = stack
         self.held: list[tuple[int, str, OpenFile]] = []
         self.names: dict[int, str] = {}
 
@@ -158,7 +157,7 @@ async def play(conf: Path, root: str, seed: int, steps: int) -> tuple[list[Step]
     """The history on one cluster: its steps, and the tree in the end."""
     async with AsyncExitStack() as stack:
         clients = [await stack.enter_async_context(connect(conf)) for _ in range(2)]
-        history = History((clients[0], clients[1]), root, seed, stack)
+        history = History((clients[0], clients[1]), root, seed)
         await clients[0].mkdir(root, 0o755)
         done = []
         for number in range(steps):
@@ -175,7 +174,8 @@ async def _tree(client: Client, root: str, path: str) -> dict[str, str]:
     async for entry in client.scandir(path):
         below = f"{path}/{entry.name}"
         stat = await client.stat(below, follow_symlinks=False)
-        names = {name: await client.getxattr(below, name) for name in await client.listxattr(below)}
+        listed = await client.listxattr(below, follow_symlinks=False)
+        names = {name: await client.getxattr(below, name, follow_symlinks=False) for name in listed}
         set_time = stat.mtime if stat.mtime < 1_700_000_000_000_000_000 else 0
         found[below.removeprefix(root)] = f"{stat.mode:o} {stat.nlink} {stat.size} {set_time} {names}"
         if stat.mode >> 12 == 4:

@@ -114,12 +114,21 @@ class CapKeeper:
         while again:
             again = False
             for lock in inode.locks if locks is None else locks:
-                if lock.next is None and not lock.held and not lock.sticky:
-                    changed |= self._aim(inode, lock, ideal_state(inode, lock))
+                if lock.next is None and not lock.held:
+                    changed |= self._better(inode, lock)
             if inode.loner is not inode.want_loner and drop_loner(inode):
                 inode.loner, locks, again = inode.want_loner, None, True
                 changed = True
         self.settle(inode, woken=changed)
+
+    def _better(self, inode: Inode, lock: Lock) -> bool:
+        if not lock.sticky:
+            return self._aim(inode, lock, ideal_state(inode, lock))
+        if lock.state is not LockState.EXCL or ideal_state(inode, lock) is LockState.EXCL:
+            return False
+        self._aim(inode, lock, LockState.LOCK)
+        lock.sticky = True
+        return True
 
     def settle(self, inode: Inode, *, woken: bool = False) -> None:
         """Finish changes of state that no client's caps stand in the way of any more; tell clients, wake requests."""
@@ -215,10 +224,15 @@ class CapKeeper:
                 held.lock.sticky = _stays(request, held)
             else:
                 held.lock.xlocked = False
+                # Whoever changed it may go on if it is alone; else everybody may read again (ceph: ``_finish_xlock``).
+                alone = held.inode.loner is held.inode.want_loner is request.session
+                self._aim(held.inode, held.lock, LockState.EXCL if alone else LockState.SYNC)
             touched.setdefault(held.inode, []).append(held.lock)
         request.held.clear()
         for inode, locks in touched.items():
             self.evaluate(inode, tuple(lock for lock in locks if not lock.held))
+            if any(lock.next is not None for lock in locks):
+                self.issue(inode)
             self._teller.wake(inode)
 
 
@@ -228,4 +242,4 @@ def _stays(request: Request, held: Held) -> bool:
     if held.inode.ino == ROOT_INO:
         return held.lock.state is LockState.MIX
     cached = request.message.op in (RequestOp.CREATE, RequestOp.UNLINK)
-    return cached and held.lock.state is LockState.LOCK
+    return cached and held.lock.state in (LockState.LOCK, LockState.EXCL)

@@ -256,6 +256,16 @@ class Mds(Daemon):
             self.refuse(request, refused.errno)
         else:
             self._replies.tell(request, outcome)
+        for release in request.message.releases:
+            self._reconsider(request.session, release.ino)
+
+    def _reconsider(self, session: Session, ino: int) -> None:
+        """What a client gave back for a request it may want again."""
+        inode = self.tree.inodes.get(ino)
+        cap = None if inode is None else inode.caps.get(session)
+        if inode is not None and cap is not None and not inode.is_dir:
+            self.caps.evaluate(inode)
+            self.caps.issue(inode, [cap])
 
     def refuse(self, request: Request, number: int) -> None:
         """Let a request fail with this errno."""
