@@ -113,7 +113,9 @@ class History:
 
     async def _stat(self, client: Client, path: str) -> str:
         stat = await client.stat(path, follow_symlinks=False)
-        return f"{stat.mode:o} {stat.nlink} {stat.size} {stat.uid} {stat.gid}"
+        # A directory's size is the sum below it, which no cap covers.
+        size = 0 if stat.mode >> 12 == 4 else stat.size
+        return f"{stat.mode:o} {stat.nlink} {size} {stat.uid} {stat.gid}"
 
     async def _listdir(self, client: Client, path: str) -> str:
         return " ".join(sorted(await client.listdir(path)))
@@ -177,7 +179,8 @@ async def _tree(client: Client, root: str, path: str) -> dict[str, str]:
         listed = await client.listxattr(below, follow_symlinks=False)
         names = {name: await client.getxattr(below, name, follow_symlinks=False) for name in listed}
         set_time = stat.mtime if stat.mtime < 1_700_000_000_000_000_000 else 0
-        found[below.removeprefix(root)] = f"{stat.mode:o} {stat.nlink} {stat.size} {set_time} {names}"
+        size = 0 if stat.mode >> 12 == 4 else stat.size
+        found[below.removeprefix(root)] = f"{stat.mode:o} {stat.nlink} {size} {set_time} {names}"
         if stat.mode >> 12 == 4:
             found |= await _tree(client, root, below)
     return found

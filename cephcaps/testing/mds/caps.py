@@ -110,11 +110,12 @@ class CapKeeper:
     def evaluate(self, inode: Inode, locks: tuple[Lock, ...] | None = None) -> None:
         """Bring locks into the states they should be in, and caps after them."""
         changed = choose_loner(inode)
-        again = not inode.waiting  # else they take what they wait for first
+        awaited = {request.blocked for request in inode.waiting}  # they take what they wait for first
+        again = True
         while again:
             again = False
             for lock in inode.locks if locks is None else locks:
-                if lock.next is None and not lock.held:
+                if lock.next is None and not lock.held and lock not in awaited:
                     changed |= self._better(inode, lock)
             if inode.loner is not inode.want_loner and drop_loner(inode):
                 inode.loner, locks, again = inode.want_loner, None, True
@@ -184,6 +185,7 @@ class CapKeeper:
                 if request.waits_for is None:
                     inode.waiting.append(request)
                     request.waits_for = inode
+                request.blocked = lock
                 raise Waits
         if inode.unsafe_flushes:
             # A flush holds its locks until it is acknowledged; a client believes no grant before that (libcephfs:
@@ -216,6 +218,7 @@ class CapKeeper:
     def release(self, request: Request) -> None:
         """Give back a request's locks, and let their states be what they should be."""
         touched: dict[Inode, list[Lock]] = {}
+        changed: set[Inode] = set()
         for held in request.held:
             if held.how == "r":
                 held.lock.rdlocks -= 1
@@ -226,12 +229,13 @@ class CapKeeper:
                 held.lock.xlocked = False
                 # Whoever changed it may go on if it is alone; else everybody may read again (ceph: ``_finish_xlock``).
                 alone = held.inode.loner is held.inode.want_loner is request.session
-                self._aim(held.inode, held.lock, LockState.EXCL if alone else LockState.SYNC)
+                if self._aim(held.inode, held.lock, LockState.EXCL if alone else LockState.SYNC):
+                    changed.add(held.inode)
             touched.setdefault(held.inode, []).append(held.lock)
         request.held.clear()
         for inode, locks in touched.items():
             self.evaluate(inode, tuple(lock for lock in locks if not lock.held))
-            if any(lock.next is not None for lock in locks):
+            if inode in changed:
                 self.issue(inode)
             self._teller.wake(inode)
 

@@ -35,11 +35,11 @@ def directory_for(mds: Mds, request: Request) -> tuple[Inode, str]:
 def begin(mds: Mds, request: Request) -> tuple[Inode, str]:
     """The same, locked for a new name, which must not be there."""
     directory, name = directory_for(mds, request)
+    mds.caps.acquire(request, [(directory, "F", "w"), (directory, "A", "r")])
     if name in directory.entries:
         raise Refused(errno.EEXIST)
     if not directory.links and directory is not mds.tree.root:
         raise Refused(errno.ENOENT)
-    mds.caps.acquire(request, [(directory, "F", "w"), (directory, "A", "r")])
     return directory, name
 
 
@@ -73,7 +73,7 @@ def create(mds: Mds, request: Request) -> Outcome:
     there = directory.entries.get(text)
     if there is not None:
         if args.flags & OpenFlag.EXCL:
-            raise Refused(errno.EEXIST)
+            begin(mds, request)
         outcome = open_(mds, request)
         outcome.directory, outcome.name, outcome.dentry = Place(directory), text, there
         return outcome
@@ -124,6 +124,7 @@ def symlink(mds: Mds, request: Request) -> Outcome:
 
 def link(mds: Mds, request: Request) -> Outcome:
     directory, text = directory_for(mds, request)
+    mds.caps.acquire(request, [(directory, "F", "w")])
     if text in directory.entries:
         raise Refused(errno.EEXIST)
     inode = target_of(mds, request.message.path2)

@@ -25,6 +25,7 @@ __all__ = ["rename", "unlink"]
 def unlink(mds: Mds, request: Request) -> Outcome:
     place, name = mds.walker.walk_to_name(request.message.path)
     directory = place.live_dir
+    mds.caps.acquire(request, [(directory, "F", "w")])  # also for what is refused below, as the real one does
     dentry = directory.entries.get(name)
     if dentry is None:
         raise Refused(errno.ENOENT)
@@ -69,6 +70,7 @@ def rename(mds: Mds, request: Request) -> Outcome:
     to_place, to_name = mds.walker.walk_to_name(request.message.path)
     from_place, from_name = mds.walker.walk_to_name(request.message.path2)
     to_dir, from_dir = to_place.live_dir, from_place.live_dir
+    mds.caps.acquire(request, [(from_dir, "F", "w"), (to_dir, "F", "w")])
     dentry = from_dir.entries.get(from_name)
     if dentry is None:
         raise Refused(errno.ENOENT)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from cephcaps.testing.mds.inode import Dentry, Inode
+from cephcaps.testing.mds.inode import Inode
 from cephcaps.testing.mds.locks import Lock
 from cephcaps.testing.mds.session import Session
 from cephwire.request import ClientRequest
@@ -39,7 +39,7 @@ class Request:
 
     Attributes:
         held: locks it has taken, in the order in which all requests take them.
-        waits_for: the inode in whose list it is.
+        waits_for: the inode in whose list it is; ``blocked`` the lock there that it needs, if it is one.
         began: when it came.
     """
 
@@ -49,4 +49,4 @@ class Request:
     began: float
     held: list[Held] = field(default_factory=list)
     waits_for: Inode | None = None
-    dentries: list[Dentry] = field(default_factory=list)
+    blocked: Lock | None = None

@@ -144,7 +144,7 @@ class Mds(Daemon):
                 inode, _ = self._woken.popitem()
                 waiting, inode.waiting = inode.waiting, []
                 for request in waiting:
-                    request.waits_for = None
+                    request.waits_for = request.blocked = None
                     self._ready.append(request)
                 if not waiting:
                     continue
