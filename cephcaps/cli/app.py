@@ -9,6 +9,7 @@ from collections.abc import Sequence
 import click
 
 from cephcaps.cli.decode import decode
+from cephcaps.cli.demo import demo
 from cephcaps.cli.explain import explain
 from cephcaps.cli.failures import complain, exit_code
 from cephcaps.cli.files import ls, stat
@@ -18,6 +19,7 @@ from cephcaps.cli.options import CephGroup, Settings, global_options
 from cephcaps.cli.ping import ping
 from cephcaps.cli.replay import replay
 from cephcaps.cli.report import report
+from cephcaps.cli.serve import serve
 from cephcaps.cli.status import status
 
 __all__ = ["run"]
@@ -38,7 +40,7 @@ def cephcaps() -> None:
     """
 
 
-for _command in (decode, explain, hold, lint, ls, ping, replay, report, stat, status):
+for _command in (decode, demo, explain, hold, lint, ls, ping, replay, report, serve, stat, status):
     cephcaps.add_command(_command)
 
 

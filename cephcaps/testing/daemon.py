@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 from cephcaps.messenger.connection import Connection, Phase
-from cephcaps.messenger.link import Link, Outgoing
+from cephcaps.messenger.link import Link
 from cephcaps.messenger.server_v2 import Login, ServerConnectionV2
 from cephwire.control import ConMode
 from cephwire.entity import AnyAddrs, EntityAddr, EntityType, addresses
@@ -51,6 +51,7 @@ class Daemon:
         doomed: connections to be closed once what they have to say is written.
         remotes: clients with a session of the messenger, by address.
         gates: what is asked about every message before it goes: seconds to keep it back, None to lose it.
+        observer: looks on at every message: whether it is sent, with whom, and the message.
         now: time of what is being done.
     """
 
@@ -65,6 +66,7 @@ class Daemon:
         self.doomed: list[ServerConnectionV2] = []
         self.remotes: dict[EntityAddr, Remote] = {}
         self.gates: list[Callable[[Any], float | None]] = []
+        self.observer: Callable[[bool, Remote, Any], None] | None = None
         self.now = 0.0
         self._cookies = 0
         self._kept: dict[Remote, tuple[float, list[Kept]]] = {}
@@ -96,7 +98,7 @@ class Daemon:
             if due <= now:
                 del self._kept[remote]
                 for message, tid, version in kept:
-                    self.carry(remote, remote.link.number(message, tid, version, Priority.DEFAULT))
+                    self._post(remote, message, tid, version)
 
     def next_deadline(self) -> float:
         return min((due for due, _ in self._kept.values()), default=NEVER)
@@ -129,9 +131,12 @@ class Daemon:
             if wait:
                 self._kept[remote] = self.now + wait, [(message, tid, version)]
                 return
-        self.carry(remote, remote.link.number(message, tid, version, Priority.DEFAULT))
+        self._post(remote, message, tid, version)
 
-    def carry(self, remote: Remote, outgoing: Outgoing) -> None:
+    def _post(self, remote: Remote, message: Any, tid: int, version: int | None) -> None:
+        if self.observer is not None:
+            self.observer(True, remote, message)
+        outgoing = remote.link.number(message, tid, version, Priority.DEFAULT)
         connection = remote.connection
         if connection is not None and connection.phase is Phase.READY:
             connection.carry(outgoing)
@@ -185,6 +190,8 @@ class Daemon:
     def message_received(self, connection: Connection, header: MessageHeader, message: Any, now: float) -> None:
         remote = self._remote_of(connection)
         if remote is not None and remote.connection is connection:
+            if self.observer is not None:
+                self.observer(False, remote, message)
             self.received(remote, header, message, now)
 
     def _remote_of(self, connection: Connection) -> Remote | None:
