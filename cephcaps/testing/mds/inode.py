@@ -80,7 +80,7 @@ class Cap:
         issued: what it may still use; more than ``pending`` while bits are asked back.
         seq: of the newest grant, revoke or reply; ``issue_seq`` of the newest reply.
         revoked_at: since when bits are asked back; 0.0 if none are.
-        history: what was pending when bits were asked back, by the seq that asked, oldest first.
+        history: what the client held before bits were asked back, and the seq it had then, oldest first.
         suppressed: a reply under way tells the client what it gets.
     """
 
@@ -100,7 +100,7 @@ class Cap:
     def issue(self, bits: int) -> None:
         """Tell the client that it has these bits now, and no others."""
         if self.pending & ~bits:
-            self.history.append((self.seq + 1, self.pending))
+            self.history.append((self.seq, self.pending))
         self.pending = bits
         self.issued |= bits
         self.seq += 1
@@ -114,13 +114,15 @@ class Cap:
 
     def confirmed(self, seq: int, bits: int) -> None:
         """The client says what it holds, having seen everything up to ``seq``."""
-        self.history = [(asked, before) for asked, before in self.history if asked > seq]
         if seq == self.seq:
             self.issued = bits
             self.pending &= bits
             self.history.clear()
         else:
-            self.issued = bits | self.pending
+            # Said before it has seen what was asked last: what it gave up already needs no asking (ceph:
+            # src/mds/Capability.h, ``confirm_receipt``).
+            self.history = [(at, bits if at == seq else before) for at, before in self.history if at >= seq]
+            self.issued = self.pending if self.history else bits | self.pending
             for _, before in self.history:
                 self.issued |= before
         if not self.revoking:
