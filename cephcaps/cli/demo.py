@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any
 
@@ -55,6 +54,8 @@ class Story:
             self.moved.append(f"    {who} {'<-' if sent else '->'} MDS  {describe(message)}")
 
     async def step(self, title: str, why: str, act: Callable[[], Awaitable[Any]], path: str | None = None) -> None:
+        import asyncio
+
         self.number += 1
         self.moved.clear()
         result = await act()
