@@ -19,7 +19,7 @@ from cephcaps.core import ROOT_INO, Core, GetRefs, Mount, Safe
 from cephcaps.engine.engine import Engine
 from cephcaps.engine.inode import Inode
 from cephcaps.engine.refs import Got
-from cephcaps.errors import ConfigError, ConnectionFailed, MdsError
+from cephcaps.errors import ConfigError, ConnectionFailed, MdsError, SessionLost
 from cephcaps.events import Event
 from cephcaps.filelock import Locking
 from cephcaps.mds.requests import Answer, Operation
@@ -167,8 +167,8 @@ class Client(Snapshots, Xattrs, Locking):
                 raise ConnectionFailed("the monitors' names did not resolve in time; check mon_host and DNS") from None
             raise
         self._supervisor = Supervisor(core, data=self._data, recorder=recorder)
-        await self._supervisor.start(f"cephcaps {self.config.name}")
         try:
+            await self._supervisor.start(f"cephcaps {self.config.name}")
             answer: Answer = await self._supervisor.call(Mount(), self._connect_timeout)
             if answer.inode is None:
                 raise MdsError(errno.ENOENT, None, self._root)
@@ -182,7 +182,12 @@ class Client(Snapshots, Xattrs, Locking):
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: types.TracebackType | None
     ) -> None:
-        await self._running.close(CLOSE_TIMEOUT)
+        try:
+            await self._running.close(CLOSE_TIMEOUT)
+        except SessionLost as lost:
+            if error is None:
+                raise
+            error.add_note(f"besides: {lost}")
 
     async def _learn_above(self, names: list[str]) -> None:
         """Get to know the directories above the root of the mount, as libcephfs does: their quotas count for all below.

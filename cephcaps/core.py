@@ -115,7 +115,9 @@ class GetRefs:
 
 @dataclass(frozen=True, slots=True)
 class Close:
-    """Close every session, then the connections."""
+    """Close every session, then the connections; ``hurried`` is without waiting until what was changed is safe."""
+
+    hurried: bool = False
 
 
 Request: TypeAlias = Mount | Close | Operation | SetAttributes | SetXattr | Safe | GetRefs | SetLock | CloseLocks
@@ -191,7 +193,7 @@ class Core:
             case Close():
                 self._closing = (token, deadline)
                 self._fail_mount(ConnectionFailed("closed before it was connected"))
-                self.mds.close(token, now)
+                self.mds.close(token, now, hurried=request.hurried)
             case Operation():
                 self.mds.call(token, request, deadline, now)
             case SetAttributes():
@@ -300,9 +302,7 @@ class Core:
             f"client.{self._known_as}: connect anew"
         )
         self.out.append(Happened("client.renamed", {"was": known_as, "global_id": self._known_as}))
-        for session in list(self.mds.sessions.values()):
-            if session.state not in ("closed", "rejected"):
-                session.reject(SessionLost(why, reason="rejected"), now)
+        self.mds.renounce(SessionLost(why, reason="rejected"), now)
 
     def mon_refused(self, error: AuthError, now: float) -> None:
         self._fail_mount(error)

@@ -258,10 +258,9 @@ class CephxAuthorizer:
         self._tickets = tickets
         self._service = service
         self._ticket = ticket
-        self._nonce = 0
+        self._nonce = tickets.random_u64()
 
     def request(self) -> tuple[AuthMethod, bytes]:
-        self._nonce = self._tickets.random_u64()
         return AuthMethod.CEPHX, self._proof(AuthorizerProof(self._nonce))
 
     def more(self, payload: bytes) -> bytes:

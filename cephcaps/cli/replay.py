@@ -1,8 +1,12 @@
-"""``cephcaps replay``: a captured client held against our own engine. Loads nothing of the network."""
+"""``cephcaps replay``: a captured client held against our own engine. Loads nothing of the network.
+
+With ``--against`` its requests are asked of another cluster (`cephcaps.cli.against`), which does.
+"""
 
 from __future__ import annotations
 
 import errno
+import math
 import signal
 from collections import Counter
 from collections.abc import Iterator
@@ -21,7 +25,7 @@ if TYPE_CHECKING:
     from cephcaps.trace.items import Flow, Item
     from cephcaps.trace.replay import Difference
 
-__all__ = ["replay"]
+__all__ = ["items_of", "replay"]
 
 DIFFERS = 1
 """Exit code where a difference is not explained."""
@@ -29,14 +33,35 @@ TOLD = 10_000
 """Differences that are listed; further ones are only counted."""
 
 
+def speed(value: str) -> float:
+    """Type of an option: a factor above zero."""
+    try:
+        factor = float(value)
+    except ValueError:
+        factor = math.nan
+    if not 0 < factor < math.inf:
+        raise click.BadParameter(f"{value!r} is no factor above 0")
+    return factor
+
+
 @click.command(cls=CephCommand)
 @click.argument("file", metavar="FILE")
 @click.option("--client", "clients", metavar="ID", multiple=True, callback=numbers("client."), help="Only this client.")
 @click.option("--ino", "inos", metavar="INO", multiple=True, callback=numbers(), help="Only what is about this inode.")
 @click.option("--summary", is_flag=True, help="Show counts only.")
+@click.option("--against", metavar="CONF", help="Ask what was asked of the cluster of this ceph.conf, and compare.")
+@click.option("--speed", metavar="FACTOR", type=speed, help="With --against: 1 is as fast as captured, 2 twice that.")
 @global_options()
 @click.pass_obj
-def replay(settings: Settings, file: str, clients: tuple[int, ...], inos: tuple[int, ...], summary: bool) -> int:
+def replay(
+    settings: Settings,
+    file: str,
+    clients: tuple[int, ...],
+    inos: tuple[int, ...],
+    summary: bool,
+    against: str | None,
+    speed: float | None,
+) -> int:
     """Compare what captured clients told MDSs about caps with what this client's engine would have told them.
 
     FILE is a pcap or pcapng of any client, as for decode; - is stdin. Secure connections are read with -k KEYRING and a
@@ -45,18 +70,33 @@ def replay(settings: Settings, file: str, clients: tuple[int, ...], inos: tuple[
     \b
       cephcaps replay mds.pcapng
       cephcaps replay --client 4123 --ino 0x10000000003 -f json mds.pcapng
+      cephcaps replay --against /etc/ceph/test.conf mds.pcapng
 
     The engine is given what the MDSs sent, in the order in which the client dealt with it. What the client did by
     itself (opened, closed, changed, used, dropped) is inferred from what it says. Then both must tell the same of each
     inode, in the same order: op, caps, dirty bits, seq, issue_seq, mseq and flushes; time does not count. Differences
     are listed by inode; those that a named rule explains are nobody's fault. docs/replay.md says more.
 
-    The exit code is 1 if a difference is not explained, 0 if there is none such, and 61 (ENODATA) if the capture has
-    nothing that could be compared.
+    With --against the file system of that cluster is CHANGED: each client's requests, and what it changed under its
+    caps, are asked again there, by as many clients and as soon as what came before is answered, unless --speed says
+    when. What comes out otherwise is listed: error, type or identity of files, names of listings. File data are not
+    replayed. Everything happens below --client-mountpoint, where that is given. -k is for the capture.
+
+    The exit code is 1 if a difference is not explained or something came out otherwise, 0 if there is none such, and 61
+    (ENODATA) if the capture has nothing that could be compared or asked.
     """
     from cephcaps.cli.trace_keys import trace_keys
 
-    return Replaying(settings, clients, inos, trace_keys(settings.given), only_counts=summary).run(file)
+    keys = trace_keys(settings.given)
+    if against is None:
+        if speed is not None:
+            raise click.UsageError("--speed goes with --against")
+        return Replaying(settings, clients, inos, keys, only_counts=summary).run(file)
+    if inos:
+        raise click.UsageError("--ino does not go with --against: one inode's requests need what others did before")
+    from cephcaps.cli.against import Against
+
+    return Against(settings, against, speed, clients, keys, only_counts=summary).run(file)
 
 
 class Replaying:
@@ -89,7 +129,7 @@ class Replaying:
         """Replay the file ``name``; the exit code."""
         try:
             with opened(name, lambda: None) as file, self._progress.over(name, file):
-                self._items(_items(name, file, self._keys))
+                self._items(items_of(name, file, self._keys))
         except Unreadable as error:
             complain(error)
             return exit_code(error)
@@ -162,7 +202,7 @@ class Replaying:
             yield f"the capture has problems: {said}; what clients held then is not known and not judged"
 
 
-def _items(name: str, file: BinaryIO, keys: dict[str, CryptoKey] | None) -> Iterator[Item]:
+def items_of(name: str, file: BinaryIO, keys: dict[str, CryptoKey] | None) -> Iterator[Item]:
     """What a capture holds; Unreadable where it is none, or its file fails."""
     from cephcaps.trace.capture import NotACapture
     from cephcaps.trace.read import read_trace

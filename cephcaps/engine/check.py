@@ -83,9 +83,9 @@ class Checks:
         more.
         """
         in_use = cap.revoking & self.in_use(inode, cap)
-        if in_use & Cap.FILE_BUFFER:
+        if in_use & (Cap.FILE_BUFFER | Cap.FILE_LAZYIO):
             self._hooks.write_back(inode, now)
-        if in_use & Cap.FILE_CACHE:
+        if in_use & (Cap.FILE_CACHE | Cap.FILE_LAZYIO):
             self._hooks.invalidate(inode, now)
 
     def answer(self, inode: Inode, cap: InodeCap) -> None:
@@ -116,13 +116,16 @@ class Checks:
         return cap.issued & ~self._retained(inode)
 
     def in_use(self, inode: Inode, cap: InodeCap) -> int:
-        """Bits of ``cap`` that are in use: not what the authority has granted too, nor data covered by LAZYIO."""
+        """Bits of ``cap`` that are in use: not what the authority has granted too; of data covered by LAZYIO, that,
+        until it is given back (ceph: src/client/Client.cc, ``adjust_caps_used_for_lazyio``)."""
         used = inode.used
         auth = inode.auth_cap
         if auth is not None and auth is not cap:
             used &= ~auth.issued
-        if used & DATA and cap.issued & Cap.FILE_LAZYIO:
-            used = used & ~DATA | Cap.FILE_LAZYIO
+        if used & DATA and cap.implemented & Cap.FILE_LAZYIO:
+            lazy = used & DATA & ~(0 if cap.issued & Cap.FILE_LAZYIO else cap.implemented)
+            if lazy:
+                used = used & ~lazy | Cap.FILE_LAZYIO
         return used
 
     def size_is_news(self, inode: Inode) -> bool:

@@ -61,7 +61,7 @@ def take_grant(inode: Inode, told: ClientCaps, held: int, from_auth: bool) -> No
     if told.caps & (Cap.ANY_FILE_RD | Cap.ANY_FILE_WR):
         take_size(inode, body.size, body.truncate_seq, body.truncate_size)
         inode.layout, inode.pool_ns = body.layout, told.pool_ns
-    if from_auth:
+    if from_auth and told.caps & Cap.ANY_FILE_WR:  # of no use to others (kernel: ``handle_cap_grant``)
         inode.max_size = body.max_size
     inode.change_attr = max(inode.change_attr, told.change_attr)
 
@@ -71,6 +71,8 @@ def take_size(inode: Inode, size: int, truncate_seq: int, truncate_size: int) ->
     ahead = newer(truncate_seq, inode.truncate_seq)
     if ahead > 0 or (ahead == 0 and size > inode.size):
         inode.size = size
+        if inode.use is not None:
+            inode.use.reported_size = size  # what an MDS tells it need not be told
     if ahead > 0:
         inode.truncate_seq = truncate_seq
     if ahead >= 0:

@@ -95,8 +95,10 @@ def apply(inode: Inode, change: Change, issued: int) -> tuple[int, Remainder | N
             setattr(inode, name, value)
             dirty |= Cap.FILE_EXCL
             warped = True
-        elif issued & Cap.FILE_WR and getattr(inode, name) < value:
-            setattr(inode, name, value)
+        elif issued & Cap.FILE_WR and name == "mtime" and inode.mtime < value:
+            # Not atime: of what a writer flushes an MDS takes that only along with FILE_EXCL, and says nothing
+            # (ceph: src/mds/Locker.cc, ``_update_cap_fields``).
+            inode.mtime = value
             dirty |= Cap.FILE_WR
         elif not issued & Cap.FILE_SHARED or getattr(inode, name) != value:
             mask |= bit

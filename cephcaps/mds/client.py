@@ -118,10 +118,14 @@ class MdsClient(Router):
             self.locks.abandoned(request, now)
         self.engine.refs.cancel(token)
 
-    def close(self, token: int, now: float) -> None:
-        """Bring every change to safety, then close every session; Done comes when the MDSs have agreed."""
+    def close(self, token: int, now: float, *, hurried: bool = False) -> None:
+        """Bring every change to safety unless ``hurried``, then close every session; Done comes when the MDSs have
+        agreed."""
         self._closing = token
-        self.wait_safe(token, 0, NEVER, now)
+        if hurried:
+            self._close_sessions(now)
+        else:
+            self.wait_safe(token, 0, NEVER, now)
 
     def _close_sessions(self, now: float) -> None:
         for session in list(self.sessions.values()):
@@ -199,6 +203,9 @@ class MdsClient(Router):
             session.mapped(info, self.address(info) if info is not None else None, now)
             if rank not in mdsmap.in_:
                 session.gone(now)
+        for request in self.requests:
+            if not request.sent and request.rank not in mdsmap.in_:
+                request.rank = None
         self._open_needed(now)
         self._route_waiting(now)
 
@@ -243,7 +250,8 @@ class MdsClient(Router):
         self._carry_out(now)
 
     def session_resumes(self, session: Session, now: float) -> None:
-        for request in self.requests:
+        # What was answered goes before what may not have been, as libcephfs sends it (``resend_unsafe_requests``).
+        for request in sorted(self.requests, key=lambda request: not request.unsafe):
             if request.rank != session.rank or not request.sent:
                 continue
             if self.locks.needless(request):
@@ -268,6 +276,16 @@ class MdsClient(Router):
         """The OSDMap bars these addresses from the cluster."""
         if any(self._credentials.instance.meant_by(addr) for addr in listed):
             self._bar_all(now)
+
+    def renounce(self, error: SessionLost, now: float) -> None:
+        """The sessions are of an identity that is ours no more: what they still carry is sent, and they are lost."""
+        self.engine.flush_all(now)
+        self._carry_out(now)
+        for session in list(self.sessions.values()):
+            if session.usable:
+                session.close(now)  # else its caps would hold others up until the MDS misses us
+            if session.state not in ("closed", "rejected"):
+                session.reject(error, now)
 
     def _bar_all(self, now: float) -> None:
         barred = "this client's address was blocklisted, as that of an evicted client is: connect anew"
@@ -331,7 +349,7 @@ class MdsClient(Router):
             if session.final is not None or (request.sent and request.operation.once):
                 self._give_up(request, error)
             else:
-                request.sent = False  # it may still go to whoever holds the rank next
+                request.sent, request.rank = False, None  # it may still be asked of whoever is in charge next
         self._route_waiting(now)
         self._maybe_closed()
 

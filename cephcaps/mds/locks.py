@@ -121,10 +121,14 @@ class Locks:
             self._out.append(Done(token, None))
 
     def abandoned(self, request: Request, now: float) -> None:
-        """Nobody waits for ``request`` any more. Should it be granted all the same it will be undone."""
+        """Nobody waits for ``request``, about a lock or not, any more.
+
+        What was never sent is forgotten, unless it gives a lock back. A lock that is granted all the same is undone.
+        """
         call = request.operation.lock
         if not request.sent:
-            self._requests.finish(request)
+            if call is None or call.lock.type != LockType.UNLOCK:
+                self._requests.finish(request)
         elif call is not None and call.wait:
             interrupt = replace(call, rule=INTERRUPT[call.rule], lock=_unlocking(call.lock))
             self._send(None, interrupt, NEVER, now, request.rank)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from cephwire.mdsmap import MdsInfo, MdsMap, MdsState
 
-__all__ = ["describe", "lowest_active", "serving"]
+__all__ = ["describe", "is_active", "lowest_active", "serving"]
 
 SERVING = frozenset((MdsState.CLIENTREPLAY, MdsState.ACTIVE, MdsState.STOPPING))
 """States in which an MDS takes requests; it opens new sessions in all but the last."""
@@ -14,6 +14,12 @@ def serving(mdsmap: MdsMap) -> dict[int, MdsInfo]:
     """The daemons that take requests, by rank."""
     found = {rank: mdsmap.mds_info.get(gid) for rank, gid in mdsmap.up.items()}
     return {rank: info for rank, info in found.items() if info is not None and info.state in SERVING}
+
+
+def is_active(mdsmap: MdsMap, rank: int) -> bool:
+    """Whether ``rank`` takes requests of any kind."""
+    info = mdsmap.mds_info.get(mdsmap.up.get(rank, 0))
+    return info is not None and info.state == MdsState.ACTIVE
 
 
 def lowest_active(mdsmap: MdsMap | None) -> int | None:

@@ -67,6 +67,7 @@ class Operation:
         file_mode: `FileMode` bits in which it opens its target; None if it opens nothing.
         listing: which a READDIR is to go on with.
         lock: what a SETFILELOCK is for.
+        caller: uid, gid and further groups of whoever asks; None is whom the client is for.
     """
 
     op: RequestOp
@@ -80,6 +81,7 @@ class Operation:
     file_mode: int | None = None
     listing: Listing | None = None
     lock: LockCall | None = None
+    caller: tuple[int, int, tuple[int, ...]] | None = None
 
     @property
     def brings(self) -> int:
@@ -222,12 +224,10 @@ class Requests:
             request.reserved.end()
 
     def cancel(self, token: int) -> Request | None:
-        """The caller has gone. What was never sent is forgotten; the rest goes on to its reply."""
+        """The caller has gone; gives what he waited for."""
         request = self.by_token.get(token)
         if request is not None:
             self.release(request)
-            if not request.sent:
-                self.finish(request)
         return request
 
     def next_deadline(self) -> float:

@@ -12,7 +12,7 @@ from cephcaps.engine.inode import Inode
 from cephcaps.errors import CephError, ConnectionFailed, MdsError, RequestTimeout
 from cephcaps.mds.host import SessionHost
 from cephcaps.mds.locks import Locks
-from cephcaps.mds.ranks import describe, lowest_active, serving
+from cephcaps.mds.ranks import describe, is_active, lowest_active, serving
 from cephcaps.mds.requests import NAME_OPS, Answer, Operation, Request, Requests
 from cephcaps.mds.session import Session
 from cephcaps.mds.waits import Waits
@@ -70,6 +70,7 @@ class Router(SessionHost):
         self.engine = Engine()
         self.waits = Waits(self.engine, self.requests)
         self.locks = Locks(self.engine.cache, self.requests, self._route, out)
+        self.engine.unsafe = lambda ino: self.requests.unsafe(ino, self.requests.last_tid) is not None
         self.unmatched = 0
         self.first_pause, self.max_pause = 0.2, 15.0
         self.tickets_wanted = False
@@ -94,7 +95,7 @@ class Router(SessionHost):
 
     def _route(self, request: Request, now: float) -> None:
         """Send ``request`` where it belongs, or leave it until that is possible."""
-        rank = request.rank if request.rank is not None else lowest_active(self.mdsmap)
+        rank = request.rank if request.rank is not None else self._choose(request.operation)
         if rank is None:
             return
         request.rank = rank
@@ -103,6 +104,13 @@ class Router(SessionHost):
             self._send(session, request, now)
         elif session is not None and session.final is not None:
             self._give_up(request, session.final)
+
+    def _choose(self, operation: Operation) -> int | None:
+        """The rank to ask: an inode's authority, who would be asked in the end; another passes on what has a name."""
+        inode = self.engine.cache.inodes.get(operation.path.ino) if not operation.path.path else None
+        if inode is not None and self.mdsmap is not None and is_active(self.mdsmap, inode.auth_rank):
+            return inode.auth_rank
+        return lowest_active(self.mdsmap)
 
     def _route_waiting(self, now: float) -> None:
         for request in self.requests:
@@ -164,6 +172,7 @@ class Router(SessionHost):
     def _write(self, session: Session, request: Request, releases: tuple[RequestRelease, ...]) -> None:
         assert self.mdsmap is not None
         operation, who = request.operation, self._credentials
+        uid, gid, groups = operation.caller or (who.uid, who.gid, who.groups)
         message = ClientRequest(
             head_version=_head_version(session.features),
             oldest_client_tid=self.requests.oldest_tid(),
@@ -172,8 +181,8 @@ class Router(SessionHost):
             num_retry=request.num_retry & 0xFF,
             num_fwd=request.num_fwd & 0xFF,
             op=operation.op,
-            caller_uid=who.uid,
-            caller_gid=who.gid,
+            caller_uid=uid,
+            caller_gid=gid,
             ino=request.created,
             args=operation.args,
             path=operation.path,
@@ -183,9 +192,9 @@ class Router(SessionHost):
             data=operation.data,
             ext_num_retry=request.num_retry,
             ext_num_fwd=request.num_fwd,
-            gid_list=who.groups,
-            owner_uid=who.uid if operation.creates else NO_OWNER,
-            owner_gid=who.gid if operation.creates else NO_OWNER,
+            gid_list=groups,
+            owner_uid=uid if operation.creates else NO_OWNER,
+            owner_gid=gid if operation.creates else NO_OWNER,
         )
         session.send(message, tid=request.tid)
 

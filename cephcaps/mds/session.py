@@ -34,6 +34,10 @@ RENEW_FRACTION = 3
 ANSWER_TIMEOUT = 10.0
 """Seconds for an MDS that serves to answer REQUEST_OPEN before it is asked over a new connection."""
 
+REFUSALS = 5
+"""Tickets refused in a row after which we are taken to be unwelcome. Keys may have moved on, and an MDS that is being
+shut down has none any more; the next ticket is a fresh one, and may be for another MDS."""
+
 OUR_FEATURES = 0x1EFBFF
 """Client features we announce, bits 0-9, 11-15 and 17-20. Left out: reclaim (10), notify_session_state (16), enforcing
 the MDS's caps ourselves (21), charmap (22) and blockdiff (23) (ceph: src/mds/cephfs_features.h)."""
@@ -88,7 +92,7 @@ class Session:
         self._serving = True  # and it serves
         self._forgotten: SessionLost | None = None  # what the MDS has let us know: it has another session's caps
         self._close_once_open = False
-        self._ticket_refused = False
+        self._refusals = 0
 
     def __repr__(self) -> str:
         return f"<Session rank={self.rank} {self.state} seq={self.seq} num_caps={self.num_caps}>"
@@ -198,7 +202,7 @@ class Session:
 
     def connection_ready(self, connection: Connection, now: float) -> None:
         self.carrier.stands(now)
-        self._ticket_refused = False
+        self._refusals = 0
         if self._greeted:
             if self.usable and now >= self._renew_sent_at + self.renew_interval:
                 self._renew(now)
@@ -361,8 +365,8 @@ class Session:
         if connection is not self.connection:
             return
         self.why = str(error)
-        if isinstance(error, TicketRefused) and not self._ticket_refused:
-            self._ticket_refused = True  # the next is fresh
+        if isinstance(error, TicketRefused) and self._refusals < REFUSALS:
+            self._refusals += 1
             self._host.ticket_refused()
             self.carrier.broke(now)
         elif isinstance(error, AuthError):
@@ -449,8 +453,11 @@ class Session:
                 self._end(SessionLost(f"rank {self.rank} was given up without a word to us", reason="closed"), now)
 
     def abandon(self, now: float) -> None:
-        """Leave without a word."""
+        """Leave without waiting for anything."""
         if self.state not in ("closed", "rejected"):
+            if self._greeted and self.state != "closing":
+                # Else the MDS would count on us to give caps back, and hold others up until it misses us.
+                self._say(SessionOp.REQUEST_CLOSE, 0 if self.state == "opening" else self.seq)
             self._drop("closed")
             self._end(SessionLost(f"the session with {self.who} was given up", reason="closed"), now)
 

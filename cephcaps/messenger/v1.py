@@ -111,6 +111,7 @@ class ConnectionV1(Connection):
         self._connect_seq = link.connect_seq and link.connect_seq + 1  # that of this connection
         self._connects = 0
         self._method = 0
+        self._authorizer = b""
         self._session_key: CryptoKey | None = None
         self._now = 0.0
         self._pending = bytearray()
@@ -198,17 +199,20 @@ class ConnectionV1(Connection):
             raise ConnectionFailed(f"{self.target} calls itself {named}: it is not the daemon we want")
         self.addr = self._instance.address(banner.peer_addr.modern().host or "0.0.0.0")
         self.out.append(client_banners.encode(ClientBanner(self.addr.legacy())))
-        self._introduce()
-
-    def _introduce(self) -> None:
-        """Connect with a new authorizer: of an earlier one the peer remembers nothing."""
-        self._instance.global_seq += 1
-        payload = b""
         if self._authenticator is not None:
-            self._method, payload = self._authenticator.request()
-        self._connect(payload)
+            self._method, self._authorizer = self._authenticator.request()
+        self._attempt()
 
-    def _connect(self, authorizer: bytes) -> None:
+    def _attempt(self) -> None:
+        """Connect under the next number, with the authorizer as it is.
+
+        One that has answered a challenge is shown again: a peer that remembers the challenge refuses any other, and one
+        that does not asks anew (ceph: src/mon/MonClient.cc, ``handle_auth_request``).
+        """
+        self._instance.global_seq += 1
+        self._connect()
+
+    def _connect(self) -> None:
         self._connects += 1
         if self._connects > MAX_CONNECTS:
             raise ConnectionFailed(f"{self.who} has asked us {MAX_CONNECTS} times to connect in another way")
@@ -220,35 +224,37 @@ class ConnectionV1(Connection):
             connect_seq=self._connect_seq,
             protocol_version=self._protocol,
             authorizer_protocol=self._method,
-            authorizer_len=len(authorizer),
+            authorizer_len=len(self._authorizer),
             flags=0 if self.link.cookie else CONNECT_LOSSY,
         )
-        self.out.append(connects.encode(connect) + authorizer)
+        self.out.append(connects.encode(connect) + self._authorizer)
 
-    def _answered(self, reply: MsgConnectReply, authorizer: bytes) -> bool:
+    def _answered(self, reply: MsgConnectReply, proof: bytes) -> bool:
         """The peer answers our connect; True if that opens the session."""
         match reply.tag:
             case MsgrTag.READY | MsgrTag.SEQ:
-                self._prove(authorizer)
+                self._believe(proof)
                 self._agree(reply)
                 return True
             case MsgrTag.CHALLENGE_AUTHORIZER if self._authenticator is not None:
-                self._connect(self._authenticator.more(authorizer))
+                self._authorizer = self._authenticator.more(proof)
+                self._connect()
             case MsgrTag.BADAUTHORIZER if self._authenticator is not None:
-                self._method, payload = self._authenticator.refused(AuthBadMethod(self._method, -EACCES, (), ()))
-                self._connect(payload)
+                refusal = AuthBadMethod(self._method, -EACCES, (), ())
+                self._method, self._authorizer = self._authenticator.refused(refusal)
+                self._connect()
             case MsgrTag.RESETSESSION if self._connect_seq:
-                self._prove(authorizer)
+                self._believe(proof)
                 self._connect_seq = 0
                 self._forgotten(self._now)
                 if self.phase is not Phase.CLOSED:
-                    self._introduce()
+                    self._attempt()
             case MsgrTag.RETRY_SESSION if 0 < self._connect_seq < reply.connect_seq < MAX_SEQ:
                 self._connect_seq = reply.connect_seq
-                self._introduce()
+                self._attempt()
             case MsgrTag.RETRY_GLOBAL if reply.global_seq < MAX_SEQ:
                 self._instance.global_seq = max(self._instance.global_seq, reply.global_seq)
-                self._introduce()
+                self._attempt()
             case MsgrTag.WAIT:
                 raise ConnectionFailed(f"{self.who} asks us to wait for a connection of its own, which no client takes")
             case MsgrTag.FEATURES:
@@ -267,10 +273,10 @@ class ConnectionV1(Connection):
                 raise ProtocolViolation(f"{self.who} answered our connect of seq {self._connect_seq} with {tag}")
         return False
 
-    def _prove(self, authorizer: bytes) -> None:
-        """Let the peer prove that it is the service our ticket is for."""
+    def _believe(self, proof: bytes) -> None:
+        """Check that the peer is the service our ticket is for."""
         if self._authenticator is not None:
-            done = AuthDone(self.global_id, ConMode.CRC, authorizer)
+            done = AuthDone(self.global_id, ConMode.CRC, proof)
             self._session_key = self._authenticator.done(done, self._now).session_key
 
     def _agree(self, reply: MsgConnectReply) -> None:

@@ -63,10 +63,13 @@ BANNER_LIMIT = 4096
 """Bytes of banner payload we are willing to skip."""
 V1_PREFIX = b"ceph v02"
 NO_SIGNATURE = bytes(32)
+MOST_CONNECTIONS = 2**31
 
 banners: Codec[Banner] = Codec(BANNER)
 headers: Codec[MessageHeader] = Codec(MESSAGE_HEADER)
 banner_headers: Codec[BannerHeader] = Codec(BANNER_HEADER)
+# Without the bit for compression nobody compresses what is for us (ceph: src/msg/compressor_registry.cc, ``get_mode``:
+# only OSDs among themselves do).
 OUR_BANNER = banner_headers.encode(BannerHeader(16)) + banners.encode(Banner(BannerFeature.REVISION_1, 0))
 controls: dict[int, Codec[Any]] = {tag: Codec(schema) for tag, schema in FRAMES.items()}
 
@@ -145,6 +148,8 @@ class ConnectionV2(Connection):
         if payload is None:
             return False
         banner = banners.decode(payload, None)
+        if banner.required & BannerFeature.COMPRESSION:
+            raise ConnectionFailed(f"{self.who} requires on-wire compression, which is not spoken here; no Ceph does")
         if not banner.supported & BannerFeature.REVISION_1 or banner.required & ~int(BannerFeature.REVISION_1):
             raise ConnectionFailed(
                 f"{self.who} speaks another messenger: supports {banner.supported:#x}, requires {banner.required:#x}; "
@@ -183,10 +188,10 @@ class ConnectionV2(Connection):
                 self._take_ack(frame.msg_seq)
                 self._begin(now)
             case Phase.IDENT, SessionRetry() if self._resuming:
-                self.link.connect_seq = frame.connect_seq + 1
+                self.link.connect_seq = self._sane(frame.connect_seq) + 1
                 self._resume()
             case Phase.IDENT, SessionRetryGlobal() if self._resuming:
-                self._instance.global_seq = max(self._instance.global_seq, frame.global_seq)
+                self._instance.global_seq = max(self._instance.global_seq, self._sane(frame.global_seq))
                 self._resume()
             case Phase.IDENT, SessionReset() if self._resuming:
                 self._forgotten(now, wholly=bool(frame.full))
@@ -263,6 +268,12 @@ class ConnectionV2(Connection):
                 cookie=self.link.cookie,
             )
         )
+
+    def _sane(self, count: int) -> int:
+        """A number that we are to count on from; no daemon has seen that many connections."""
+        if count > MOST_CONNECTIONS:
+            raise ProtocolViolation(f"{self.who} claims {count} connections")
+        return count
 
     def _resume(self) -> None:
         """Go on with the session that the link stands for."""

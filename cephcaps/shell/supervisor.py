@@ -16,7 +16,7 @@ import anyio
 from cephcaps.actions import Connect, Disconnect, Done, Failed, Happened, RunHook
 from cephcaps.core import Close, Core, Request
 from cephcaps.engine.inode import Hook
-from cephcaps.errors import ConnectionFailed
+from cephcaps.errors import ConnectionFailed, SessionLost
 from cephcaps.events import Event, RecordingEnded
 from cephcaps.messenger.connection import Connection
 from cephcaps.shell.connection import SocketProtocol
@@ -28,6 +28,8 @@ from cephcaps.shell.recording import Recorder
 __all__ = ["Supervisor"]
 
 NEVER = float("inf")
+HURRIED = 1.0
+"""Seconds that the end of a session may take even a caller who was cancelled."""
 RETRY_PAUSE = 0.2
 """Seconds until a data handler that failed to forget something is asked again."""
 RECORDING_DELAY = 1.0
@@ -73,14 +75,27 @@ class Supervisor:
     async def close(self, patience: float) -> None:
         """Bring every change to safety and close every session, or give that up after ``patience`` seconds.
 
+        Cancelled it does not wait for the former; cancelled again it leaves at once.
+
         Raises:
             SessionLost: something changed here may not have reached its MDS; names it.
         """
         try:
             if self._crash is None and os.getpid() == self._pid:
-                await self.call(Close(), patience)
+                await self._close_sessions(patience)
         finally:
             await self.stop()
+
+    async def _close_sessions(self, patience: float) -> None:
+        try:
+            await self.call(Close(), patience)
+        except asyncio.CancelledError as cancelled:
+            # An MDS that has not agreed goes on counting on us, and holds others up until it misses us.
+            try:
+                await self.call(Close(hurried=True), min(patience, HURRIED))
+            except SessionLost as lost:
+                cancelled.add_note(f"besides: {lost}")
+            raise
 
     async def stop(self) -> None:
         """Drop everything as it is."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import chain
 from typing import BinaryIO
 
 from cephcaps.errors import CephError
@@ -11,7 +12,7 @@ from cephcaps.trace.pcap import MAGICS, read_pcap
 from cephcaps.trace.pcapng import MAGIC, read_pcapng
 from cephcaps.trace.source import Packet, Source
 
-__all__ = ["NotACapture", "Packet", "packets"]
+__all__ = ["NotACapture", "Packet", "batches", "packets"]
 
 
 class NotACapture(CephError, ValueError):
@@ -19,9 +20,15 @@ class NotACapture(CephError, ValueError):
 
 
 def packets(file: BinaryIO) -> Iterator[Packet | Problem]:
+    """The packets of `batches`, one by one."""
+    return chain.from_iterable(batches(file))
+
+
+def batches(file: BinaryIO) -> Iterator[list[Packet | Problem]]:
     """The packets of ``file``, pcap or pcapng, as it is or in gzip format, in the file's order.
 
-    It is read forwards and as it is asked for, so a pipe that someone still writes to will do.
+    It is read forwards and as it is asked for, so a pipe that someone still writes to will do: a batch is what is there
+    before it is read further.
 
     Raises:
         NotACapture: at once, and only then; damage further in is a Problem among the packets.

@@ -7,18 +7,19 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Mapping
+from functools import lru_cache
 from typing import Any, Final, TypeAlias
 
 from cephcaps.trace.words import (
     CAPS,
+    FRAGS,
     MDS_STATES,
+    OCTAL,
     SNAPIDS,
     Flags,
     Words,
     address,
     addresses,
-    frag,
-    octal,
     octets,
     sealed,
     snap_payload,
@@ -69,6 +70,11 @@ Meaning: TypeAlias = Callable[[Any], Any] | Mapping[int, Any]
 """Turns a field's value into what is shown of it, or has that for each value."""
 
 
+FEW_REALMS: Final = 1024
+"""Bytes of a snap trace that is remembered: the same few come with each reply."""
+REMEMBERED_TRACES: Final = 256
+
+
 def request_data(request: ClientRequest) -> Any:
     """The data segment of a request, which only two ops have."""
     if request.op == RequestOp.SETXATTR:
@@ -81,8 +87,15 @@ def request_data(request: ClientRequest) -> Any:
 
 
 def _realms(raw: bytes) -> tuple[SnapRealm, ...] | str:
+    return _few_realms(raw) if len(raw) <= FEW_REALMS else _any_realms(raw)
+
+
+def _any_realms(raw: bytes) -> tuple[SnapRealm, ...] | str:
     found = snap_trace(raw) if raw else ()
     return octets(raw) if found is None else found
+
+
+_few_realms: Final = lru_cache(REMEMBERED_TRACES)(_any_realms)
 
 
 def _xattrs(raw: bytes) -> dict[str, str] | str | None:
@@ -120,7 +133,7 @@ def _config_without_keys(config: dict[str, str]) -> dict[str, str]:
 
 
 _OPEN_FLAGS: Final = Flags(OpenFlag, zero="rdonly")
-_READDIR_ARGS: Final[dict[str, Meaning]] = {"frag": frag, "flags": Flags(ReaddirArgFlag)}
+_READDIR_ARGS: Final[dict[str, Meaning]] = {"frag": FRAGS, "flags": Flags(ReaddirArgFlag)}
 _FEATURES: Final = Flags(ClientFeature)
 _METRICS: Final = Flags(MetricType)
 _MAP_FLAGS: Final = Flags(MdsMapFlag)
@@ -135,26 +148,26 @@ MEANINGS: Final[dict[type, dict[str, Meaning]]] = {
         "caps": CAPS,
         "wanted": CAPS,
         "dirty": CAPS,
-        "mode": octal,
+        "mode": OCTAL,
         "snap_trace": _realms,
         "xattrs": _xattrs,
         "flags": Flags(ClientCapsFlag),
     },
     CapPeer: {"flags": _CAP_FLAGS},
     IssuedCap: {"caps": CAPS, "wanted": CAPS, "flags": _CAP_FLAGS},
-    InodeStat: {"snapid": SNAPIDS, "mode": octal, "xattrs": _texts},
-    FragSplit: {"frag": frag},
-    DirStat: {"frag": frag},
+    InodeStat: {"snapid": SNAPIDS, "mode": OCTAL, "xattrs": _texts},
+    FragSplit: {"frag": FRAGS},
+    DirStat: {"frag": FRAGS},
     ClientReply: {"op": _REQUEST_OPS, "snap": _realms},
     ReaddirReply: {"flags": Flags(ReaddirFlag)},
     ClientRequest: {"op": _REQUEST_OPS, "flags": Flags(RequestFlag)},
     RequestRelease: {"caps": CAPS, "wanted": CAPS},
     GetattrArgs: {"mask": CAPS},
     LookupInoArgs: {"mask": CAPS, "snapid": SNAPIDS},
-    OpenArgs: {"flags": _OPEN_FLAGS, "mode": octal, "mask": CAPS},
-    MknodArgs: {"mode": octal},
-    MkdirArgs: {"mode": octal},
-    SetattrArgs: {"mode": octal, "mask": Flags(SetattrMask)},
+    OpenArgs: {"flags": _OPEN_FLAGS, "mode": OCTAL, "mask": CAPS},
+    MknodArgs: {"mode": OCTAL},
+    MkdirArgs: {"mode": OCTAL},
+    SetattrArgs: {"mode": OCTAL, "mask": Flags(SetattrMask)},
     SetxattrArgs: {"flags": Flags(SetxattrFlag)},
     ReaddirArgs: _READDIR_ARGS,
     SnapDiffArgs: {**_READDIR_ARGS, "snap_other": SNAPIDS},

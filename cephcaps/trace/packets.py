@@ -7,12 +7,14 @@ and 4; RFC 2675 (jumbograms); RFC 4302, 2; RFC 9293, 3.1.
 from __future__ import annotations
 
 import struct
+from collections.abc import Iterable
 from ipaddress import IPv4Address, IPv6Address
 from typing import NamedTuple
 
-from cephcaps.trace.source import Packet
+from cephcaps.trace.items import Problem
+from cephcaps.trace.source import MAX_RECORD, Packet
 
-__all__ = ["MAX_LENGTH", "MalformedPacket", "Segment", "ends", "reverse", "segment"]
+__all__ = ["MAX_LENGTH", "MalformedPacket", "Segment", "ends", "reverse", "segment", "segments"]
 
 ETHERNET = 1
 NULL = 0
@@ -52,14 +54,29 @@ EXTENSIONS = frozenset((0, 43, FRAGMENT, AUTHENTICATION, 60, 135, 139, 140))
 """IPv6's extension headers: hop by hop, routing, destination, mobility, HIP and Shim6 count units of 8 bytes less one
 (RFC 6564, 4), the authentication header 4 bytes less two (RFC 4302, 2.2); the fragment header always has 8."""
 
-IPV4_TCP = struct.Struct(">xxHxxHxB2x12sIIBB")
-"""Without IP options: total length, flags and fragment offset, protocol, addresses and ports; sequence and
-acknowledgment numbers, data offset, flags."""
 IPV4_HEADER = struct.Struct(">xxHxxHxB2x8s").unpack_from
 IPV6_HEADER = struct.Struct(">4xHBx32s").unpack_from
 TCP_HEADER = struct.Struct(">4sIIBB").unpack_from
 TCP_SIZE = 20
 """Bytes of a TCP header without options."""
+
+ETHERTYPE_IPV4 = int.from_bytes(IPV4, "big")
+IPV4_WITHOUT_OPTIONS = 0x45
+IPV4_TCP = {
+    link: (struct.Struct(f">{link_layer}BxHxxHxB2x12sIIBBxxxxxx").unpack_from, size + IPV4_SIZE + TCP_SIZE)
+    for link, link_layer, size in (
+        (ETHERNET, "12xH", ETHERNET_SIZE),
+        (LINUX_SLL, "14xH", LINUX_SLL_SIZE),
+        (LINUX_SLL2, "H18x", LINUX_SLL2_SIZE),
+    )
+}
+"""By link type, all headers at once where none has options, and their size: type of the link layer; version and header
+length of IPv4, total length, flags and fragment offset, protocol, addresses and TCP's ports; sequence and
+acknowledgment numbers, data offset, flags."""
+NO_IPV4_TCP = (struct.Struct("").unpack_from, MAX_RECORD + 1)
+"""Of all other link types: no packet is that long."""
+make = tuple.__new__
+"""A NamedTuple in half the time that its class takes."""
 
 
 class MalformedPacket(Exception):
@@ -79,6 +96,39 @@ class Segment(NamedTuple):
     """Bytes of payload on the wire; ``payload`` is shorter where the capture kept only the packet's beginning."""
 
 
+def segments(packets: Iterable[Packet | Problem]) -> list[Segment | MalformedPacket | None]:
+    """What `segment` says of each; of a problem, None.
+
+    To be asked of many packets at once: each step of decoding that has a few hundred of them to itself takes a tenth
+    less time than if all steps took turns, since its code stays in the processor's cache.
+    """
+    found: list[Segment | MalformedPacket | None] = []
+    for packet in packets:
+        if isinstance(packet, Problem):
+            found.append(None)
+            continue
+        _, link, data, size = packet
+        # The commonest packet first, whole and right; whatever else it may be, `segment` sees.
+        unpack, least = IPV4_TCP.get(link, NO_IPV4_TCP)
+        if len(data) >= least:
+            kind, version, total, fragment, protocol, key, seq, ack, offset, flags = unpack(data)
+            start = least - TCP_SIZE + (offset >> 4) * 4
+            if (
+                kind == ETHERTYPE_IPV4
+                and version == IPV4_WITHOUT_OPTIONS
+                and protocol == TCP
+                and not fragment & FRAGMENT_MASK
+                and least <= start <= size == least - TCP_SIZE - IPV4_SIZE + total
+            ):
+                found.append(make(Segment, (key, seq, ack, flags, data[start:], size - start)))
+                continue
+        try:
+            found.append(segment(packet))
+        except MalformedPacket as bad:
+            found.append(bad)
+    return found
+
+
 def segment(packet: Packet) -> Segment | None:
     """The TCP segment in ``packet``; None if it carries something else.
 
@@ -87,24 +137,11 @@ def segment(packet: Packet) -> Segment | None:
     """
     _, link, data, size = packet
     try:
-        at = ETHERNET_SIZE if link == ETHERNET and data[ETHERTYPE_AT:ETHERNET_SIZE] == IPV4 else _ip_at(link, data)
-        if at < 0:
-            return None
-        if data[at] != 0x45 or len(data) - at < IPV4_TCP.size:
-            return _uncommon(data, at, size)
-        total, fragment, protocol, key, seq, ack, offset, flags = IPV4_TCP.unpack_from(data, at)
-        if protocol != TCP or fragment & FRAGMENT_MASK:
-            return _uncommon(data, at, size)
+        at = _ip_at(link, data)
+        return None if at < 0 else _segment_at(data, at, size)
     except (struct.error, IndexError):
         short = "not enough of it was captured for its headers" if len(data) < size else "too short for its headers"
         raise MalformedPacket(short) from None
-    if total != size - at:
-        total = _length(total, size - at)
-    header = IPV4_SIZE + (offset >> 4) * 4
-    if header < IPV4_SIZE + TCP_SIZE or total < header:
-        raise MalformedPacket(f"a TCP header of {header - IPV4_SIZE} bytes in {total - IPV4_SIZE}")
-    # Segment(...) takes twice as long.
-    return tuple.__new__(Segment, (key, seq, ack, flags, data[at + header : at + total], total - header))
 
 
 def ends(key: bytes) -> tuple[tuple[str, int], tuple[str, int]]:
@@ -151,8 +188,8 @@ def _ip_at(link: int, data: bytes) -> int:
     return at if kind in (IPV4, IPV6) or len(kind) < 2 else -1
 
 
-def _uncommon(data: bytes, at: int, size: int) -> Segment | None:
-    """Any IP packet; struct.error or IndexError if what was captured ends in a header."""
+def _segment_at(data: bytes, at: int, size: int) -> Segment | None:
+    """Of any IP packet; struct.error or IndexError if what was captured ends in a header."""
     version = data[at] >> 4
     if version == 4:
         total, fragment, protocol, addresses = IPV4_HEADER(data, at)

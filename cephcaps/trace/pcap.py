@@ -39,11 +39,11 @@ MAGICS = {
 """The first four bytes of the file, and what they say of the rest."""
 
 
-def read_pcap(source: Source, buffer: bytes) -> Iterator[Packet | Problem]:
+def read_pcap(source: Source, buffer: bytes) -> Iterator[list[Packet | Problem]]:
     """The packets of a file that begins with ``buffer`` and one of `MAGICS`; a Problem ends them early."""
     buffer = source.more(buffer, FILE_HEADER_SIZE)
     if len(buffer) < FILE_HEADER_SIZE:
-        yield source.cut(0, "its header", len(buffer))
+        yield [source.cut(0, "its header", len(buffer))]
         return
     layout = MAGICS[buffer[:4]]
     (link,) = struct.unpack_from(f"{layout.order}I", buffer, LINK_AT)
@@ -53,6 +53,7 @@ def read_pcap(source: Source, buffer: bytes) -> Iterator[Packet | Problem]:
     ns = 0
     gone = 0  # bytes before the buffer
     at, end = FILE_HEADER_SIZE, len(buffer)
+    found: list[Packet | Problem] = []
     while True:
         start = at + header
         if start <= end:
@@ -61,20 +62,25 @@ def read_pcap(source: Source, buffer: bytes) -> Iterator[Packet | Problem]:
             if stop <= end:
                 ns = seconds * NS + fraction * unit
                 # Packet(...) takes twice as long.
-                yield tuple.__new__(Packet, (ns, link, buffer[start:stop], size if size > length else length))
+                found.append(tuple.__new__(Packet, (ns, link, buffer[start:stop], size if size > length else length)))
                 at = stop
                 continue
             if length > MAX_RECORD:
                 what = f"at byte {gone + at}: a packet of {length} bytes, over {MAX_RECORD}; what follows is lost"
-                yield Problem(ns, None, None, "capture", what)
-                return
+                found.append(Problem(ns, None, None, "capture", what))
+                break
             need = header + length
         else:
             need = header
+        if found:
+            yield found
+            found = []
         buffer = source.more(buffer[at:], need)
         gone += at
         at, end = 0, len(buffer)
         if end < need:
             if end or source.damage:
-                yield source.cut(ns, f"the packet at byte {gone}", end)
-            return
+                found.append(source.cut(ns, f"the packet at byte {gone}", end))
+            break
+    if found:
+        yield found

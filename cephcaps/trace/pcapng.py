@@ -146,7 +146,7 @@ class Section:
         return self.interfaces[number]
 
 
-def read_pcapng(source: Source, buffer: bytes) -> Iterator[Packet | Problem]:
+def read_pcapng(source: Source, buffer: bytes) -> Iterator[list[Packet | Problem]]:
     """The packets of a file that begins with ``buffer`` and `MAGIC`; a Problem for what cannot be read."""
     tally = Tally("capture")
     lost = ""  # why what follows is
@@ -155,6 +155,7 @@ def read_pcapng(source: Source, buffer: bytes) -> Iterator[Packet | Problem]:
     at, end = 0, len(buffer)
     section = Section("<")  # until a header says
     enhanced, interfaces = section.enhanced, section.interfaces
+    found: list[Packet | Problem] = []
     while True:
         need = FRAME_SIZE
         # The commonest block first, whole and right; whatever else it may be is seen below.
@@ -178,7 +179,7 @@ def read_pcapng(source: Source, buffer: bytes) -> Iterator[Packet | Problem]:
                     ns = 0
                 data = buffer[at + PACKET_AT : at + PACKET_AT + captured]
                 # Packet(...) takes twice as long.
-                yield tuple.__new__(Packet, (ns, link, data, size if size > captured else captured))
+                found.append(tuple.__new__(Packet, (ns, link, data, size if size > captured else captured)))
                 at = stop
                 continue
         if at + FRAME_SIZE <= end:
@@ -207,24 +208,30 @@ def read_pcapng(source: Source, buffer: bytes) -> Iterator[Packet | Problem]:
                     packet = section.block(kind, body)
                     if packet is not None:
                         ns = packet.ns or ns
-                        yield packet
+                        found.append(packet)
                 except BadBlock as bad:
                     told = tally.add(ns, str(bad), length)
                     if told is not None:
-                        yield told
+                        found.append(told)
                 at = stop
                 continue
             need = length
+        if found:
+            yield found
+            found = []
         buffer = source.more(buffer[at:], need)
         gone += at
         at, end = 0, len(buffer)
         if end < need:
             break
-    yield from tally.rest(ns)
+    found += tally.rest(ns)
     if lost:
-        yield Problem(ns, None, None, "capture", f"at byte {gone + at}: {lost}; what follows cannot be read")
+        what = f"at byte {gone + at}: {lost}; what follows cannot be read"
+        found.append(Problem(ns, None, None, "capture", what))
     elif end or source.damage:
-        yield source.cut(ns, f"the block at byte {gone}", end)
+        found.append(source.cut(ns, f"the block at byte {gone}", end))
+    if found:
+        yield found
 
 
 def _captured(body: bytes, at: int, size: int) -> bytes:

@@ -6,8 +6,9 @@ from collections.abc import Iterator, Mapping
 from typing import BinaryIO
 
 from cephcaps.auth.crypto import CryptoKey
-from cephcaps.trace.capture import packets
+from cephcaps.trace.capture import batches
 from cephcaps.trace.items import Item, Problem
+from cephcaps.trace.packets import segments
 from cephcaps.trace.stream import Streams
 from cephcaps.trace.tcp import Assembler
 
@@ -42,7 +43,7 @@ class TraceReader:
 
     def __init__(self, file: BinaryIO, keyring: Mapping[str, CryptoKey] | None = None) -> None:
         self.packets = 0
-        self._packets = packets(file)
+        self._batches = batches(file)
         self._streams = Streams(keyring)
 
     @property
@@ -61,20 +62,21 @@ class TraceReader:
         assembler = Assembler(streams.open, out)
         take = assembler.packet
         ns = taken = 0
-        for packet in self._packets:
-            if isinstance(packet, Problem):
-                out.append(packet)
-            else:
-                self.packets += 1
-                ns = packet.ns
-                take(packet)
-                taken += len(packet.data)
-                if taken > TRIM_EVERY:
-                    taken = 0
-                    streams.trim(ns)
-            if out:
-                yield from out
-                out.clear()
+        for batch in self._batches:
+            for packet, found in zip(batch, segments(batch), strict=True):
+                if isinstance(packet, Problem):
+                    out.append(packet)
+                else:
+                    ns = packet.ns
+                    take(packet, found)
+                    self.packets += 1
+                    taken += len(packet.data)
+                    if taken > TRIM_EVERY:
+                        taken = 0
+                        streams.trim(ns)
+                if out:
+                    yield from out
+                    out.clear()
         assembler.finish(ns)
         streams.finish()
         yield from out

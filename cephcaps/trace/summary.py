@@ -102,7 +102,7 @@ class Summary:
         size = len(front) + len(middle) + len(data)
         if (count := self._types.get(header.type)) is None:
             count = self._types[header.type] = TypeCount(TYPES[header.type])
-        pair = self._pair(flow)
+        pair = self._flows.get(flow) or self._pair(flow)
         if to_daemon:
             count.to_daemon += 1
             pair.to_daemon += 1
@@ -131,11 +131,8 @@ class Summary:
         self.incomplete = self.incomplete or loses(item)
 
     def _pair(self, flow: Flow) -> PairCount:
-        pair = self._flows.get(flow)
-        if pair is None:
-            key = flow if len(self._flows) < MOST_FLOWS else None
-            pair = self._flows.setdefault(key, PairCount("others", "others"))
-        return pair
+        key = flow if len(self._flows) < MOST_FLOWS else None
+        return self._flows.setdefault(key, PairCount("others", "others"))
 
     def _pairs(self) -> list[PairCount]:
         pairs: dict[tuple[str, str], PairCount] = {}

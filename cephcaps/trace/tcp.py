@@ -11,7 +11,7 @@ from collections.abc import Callable
 
 from cephcaps.trace.connection import SEQ_MASK, ByteStream, Connection, Half
 from cephcaps.trace.items import Item
-from cephcaps.trace.packets import MAX_LENGTH, MalformedPacket, Segment, ends, reverse, segment
+from cephcaps.trace.packets import MAX_LENGTH, MalformedPacket, Segment, ends, reverse
 from cephcaps.trace.source import Packet
 from cephcaps.trace.tally import Tally
 
@@ -55,33 +55,32 @@ class Assembler:
         self._held = 0
         self._malformed = Tally("packet")
 
-    def packet(self, packet: Packet) -> None:
-        """Take in the next packet of the capture."""
+    def packet(self, packet: Packet, found: Segment | MalformedPacket | None) -> None:
+        """Take in the next packet of the capture, and what `segments` has ``found`` in it."""
+        ns = packet[0]
         self._count = count = self._count + 1
         if self._due and self._due[0][0] <= count:
-            self._look_again(packet.ns)
-        try:
-            found = segment(packet)
-        except MalformedPacket as bad:
-            problem = self._malformed.add(packet.ns, str(bad), packet.size)
+            self._look_again(ns)
+        if found is None:
+            return
+        if isinstance(found, MalformedPacket):
+            problem = self._malformed.add(ns, str(found), packet.size)
             if problem is not None:
                 self.out.append(problem)
-            return
-        if found is None:
             return
         key, seq, ack, flags, payload, size = found
         half = self._halves.get(key)
         if half is None or flags & (FIN | SYN | RST | ACK) != ACK:
-            self._uncommon(half, found, packet.ns)
+            self._uncommon(half, found, ns)
             return
         half.seen = count
         if size:
             deliver = half.deliver
             if deliver is None or (seq - half.next) & SEQ_MASK or len(payload) != size:
-                self._uncommon(half, found, packet.ns)
+                self._uncommon(half, found, ns)
                 return
             half.next += size
-            deliver(half.to_daemon, payload, packet.ns)
+            deliver(half.to_daemon, payload, ns)
         ahead = (ack - half.other.next) & SEQ_MASK
         if 0 < ahead < WINDOW:
             self._acknowledge(half, seq, ahead)

@@ -242,6 +242,7 @@ class Side:
             if (src_type, src_num) != self._src:
                 self._sent_by(src_type, src_num, type)
             header = MessageHeader(seq, tid, type, priority, version, 0, data_off, 0, flags, compat)
+            parts = (front, middle, body)
             carried = self.carried
             resent = seq <= carried.seq
             if not resent:
@@ -251,10 +252,9 @@ class Side:
             kind = BY_NUMBER.get(type)
             if kind is not None:
                 try:
-                    message = kind.decode(front, middle, body, version=version, compat=compat, leftover=leftover)
+                    message = kind.decode_segments(parts, version, compat, leftover)
                 except MalformedMessage as found:
                     error = found
-            parts = (front, middle, body)
             left: tuple[Leftover, ...] = ()
             if leftover:
                 left = tuple(leftover)

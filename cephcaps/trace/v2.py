@@ -190,13 +190,12 @@ class V2Stream:
             leftover.clear()
             self._problem(side, ns, "malformed", str(bad), sum(map(len, segments)))
             return
-        front, middle, data = parts = (*segments[1:], b"", b"", b"")[:3]
+        front, middle, data = (*segments[1:], b"", b"", b"")[:3]
+        parts = (front, middle, data)
         kind = BY_NUMBER.get(header.type)
         if kind is not None:
             try:
-                message = kind.decode(
-                    front, middle, data, version=header.version, compat=header.compat_version, leftover=leftover
-                )
+                message = kind.decode_segments(parts, header.version, header.compat_version, leftover)
             except MalformedMessage as bad:
                 error = bad
                 leftover.clear()

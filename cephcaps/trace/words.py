@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from enum import IntEnum, IntFlag
 from typing import Any, Final
 
@@ -18,14 +18,14 @@ from cephwire.snap import SNAP_TRACE, SNAP_TRACE_PLAIN, SnapRealm, SnapTrace
 
 __all__ = [
     "CAPS",
+    "FRAGS",
     "MDS_STATES",
+    "OCTAL",
     "SNAPIDS",
     "Flags",
     "Words",
     "address",
     "addresses",
-    "frag",
-    "octal",
     "octets",
     "sealed",
     "snap_payload",
@@ -37,7 +37,7 @@ __all__ = [
 
 MOST_OCTETS: Final = 1 << 20
 REMEMBERED: Final = 4096
-"""Sets of bits whose text is kept: few are ever seen, but what a capture holds may be anything."""
+"""Numbers whose text is kept: few are ever seen, but what a capture holds may be anything."""
 
 
 # Numbers
@@ -53,17 +53,21 @@ class Words(dict[int, Any]):
         return number
 
 
-class _CapStrings(dict[int, str]):
-    """Bits -> `cap_string`."""
+class Remembered(dict[int, str]):
+    """Number -> what ``say`` says of it."""
 
-    def __missing__(self, bits: int) -> str:
-        text = cap_string(bits)
+    def __init__(self, say: Callable[[int], str]) -> None:
+        super().__init__()
+        self._say = say
+
+    def __missing__(self, number: int) -> str:
+        text = self._say(number)
         if len(self) < REMEMBERED:
-            self[bits] = text
+            self[number] = text
         return text
 
 
-CAPS: Final = _CapStrings()
+CAPS: Final = Remembered(cap_string)
 
 
 class Flags(dict[int, tuple[str, ...]]):
@@ -95,11 +99,7 @@ class Flags(dict[int, tuple[str, ...]]):
         return words
 
 
-def octal(number: int) -> str:
-    return f"{number:o}"
-
-
-def frag(number: int) -> str:
+def _frag(number: int) -> str:
     """As Ceph prints it, ``10*``; in hex what is no fragment."""
     bits = frag_bits(number)
     if bits <= 24 and not frag_value(number) & (1 << 24 - bits) - 1:
@@ -107,6 +107,8 @@ def frag(number: int) -> str:
     return f"{number:#x}"
 
 
+FRAGS: Final = Remembered(_frag)
+OCTAL: Final = Remembered("{:o}".format)
 SNAPIDS: Final = Words({NOSNAP: "head", SNAPDIR: "snapdir"})
 MDS_STATES: Final = Words({state.value: f"up:{state.name.lower().replace('_', '-')}" for state in MdsState})
 """As ``ceph fs dump`` prints them."""

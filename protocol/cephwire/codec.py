@@ -5,13 +5,14 @@ Nothing at run time interprets a schema, and construct's own ``compile()`` is ne
 
 from __future__ import annotations
 
+import struct
 from typing import Any, Generic, TypeVar
 
 from construct import Subconstruct
 
 from cephwire import schema as s
 from cephwire.decoding import Decoder, decoder
-from cephwire.emit import Leftover, fixed_size
+from cephwire.emit import Leftover, Unfit, fixed_size
 from cephwire.encoding import Encoder, encoder
 
 __all__ = ["Codec", "Leftover"]
@@ -19,6 +20,8 @@ __all__ = ["Codec", "Leftover"]
 T = TypeVar("T")
 
 NO_SEGMENTS = (b"", b"")
+UNFIT = (Unfit, struct.error)
+"""What a quick decoder raises."""
 
 
 class Codec(Generic[T]):
@@ -36,7 +39,8 @@ class Codec(Generic[T]):
         self.schema = schema
         self.newest = newest
         self.name = name or (inner.cls.__name__ if isinstance(inner, s.Record) else type(inner).__name__)
-        self._decoders: dict[int | None, Decoder] = {}
+        self._quick: dict[int | None, Decoder] = {}
+        self._exact: dict[int | None, Decoder] = {}
         self._encoders: dict[int | None, Encoder] = {}
 
     def decode(
@@ -55,16 +59,31 @@ class Codec(Generic[T]):
         Raises:
             MalformedMessage: ``raw`` is no such structure; names the field and its offset.
         """
-        if version is not None and self.newest is not None and version > self.newest:
-            version = self.newest
-        decode = self._decoders.get(version)
+        decode = self._quick.get(version) or self._decoder(self._quick, version)
+        size = len(raw)
+        skipped: list[Leftover] = []
+        value: T
+        try:
+            value, end = decode(raw, 0, size, segments, skipped)
+        except UNFIT:
+            end = size + 1
+        if end > size:
+            skipped.clear()
+            value, end = self._decoder(self._exact, version)(raw, 0, size, segments, skipped)
+        if leftover is not None and (skipped or end != size):
+            leftover += skipped
+            if end != size:
+                leftover.append(Leftover(self.name, end, size - end))
+        return value
+
+    def _decoder(self, made: dict[int | None, Decoder], version: int | None) -> Decoder:
+        """One of the quick or the exact ones, made when first asked for."""
+        if version is not None and self.newest is not None:
+            version = min(version, self.newest)
+        decode = made.get(version)
         if decode is None:
-            decode = self._decoders[version] = decoder(self.schema, self.name, version)
-        value, end = decode(raw, 0, len(raw), segments, leftover)
-        if leftover is not None and end != len(raw):
-            leftover.append(Leftover(self.name, end, len(raw) - end))
-        found: T = value
-        return found
+            decode = made[version] = decoder(self.schema, self.name, version, exact=made is self._exact)
+        return decode
 
     def encode(self, value: T, version: int | None = None) -> bytes:
         """The bytes of ``value``, in the layout of ``version`` (our newest if None).

@@ -1,8 +1,12 @@
 """Generates, from a schema, the Python that decodes it.
 
-One function for each structure version, made on first use: fields the version lacks fold away, neighbouring fixed
-fields become one ``unpack_from``, every length and count is checked against what is there before anything is made of
-it. A failed check looks the field up in the run's table, so the quick path pays nothing for naming it.
+Two functions for each structure version, each made on first use; fields that the version lacks fold away in both.
+
+The quick one makes one ``unpack_from`` of neighbouring fixed fields and goes on without looking whether it has left the
+region it is in: reading only ever goes forwards, so it is enough to see at a region's end that it stands just there, or
+before. No more is made of the bytes than there are: ``unpack_from`` refuses to read past them, slices end with them,
+counts are checked. Whatever it will not have goes to the exact one, which reads field by field, checks each before
+it is read, and says which is wrong.
 """
 
 from __future__ import annotations
@@ -16,18 +20,22 @@ import construct
 import msgspec
 
 from cephwire import schema as s
-from cephwire.emit import Emitter, code_of, fixed_size, least_size, varies
+from cephwire.emit import Emitter, Leftover, code_of, fixed_size, least_size, varies
 from cephwire.scalars import BitsetWord, BlobWord, TextWord, UtimeWord
 
 __all__ = ["Decoder", "decoder"]
 
-Decoder = Callable[[bytes, int, int, tuple[bytes, bytes], Any], tuple[Any, int]]
-"""(bytes, start, end, (middle, data), leftovers or None) -> (value, where it ended)."""
+Decoder = Callable[[bytes, int, int, tuple[bytes, bytes], list[Leftover]], tuple[Any, int]]
+"""(bytes, start, end, (middle, data), leftovers to be added to) -> (value, where it ended).
+
+A quick one raises Unfit or struct.error, or ends past ``end``, where an exact one raises MalformedMessage. What either
+has added to the leftovers then means nothing.
+"""
 
 
-def decoder(sub: Any, path: str, struct_v: int | None) -> Decoder:
+def decoder(sub: Any, path: str, struct_v: int | None, *, exact: bool) -> Decoder:
     """A function that decodes ``sub`` as version ``struct_v``."""
-    emitter = _Decoding(struct_v)
+    emitter = _Decoding(struct_v, exact)
     value = emitter.field(sub, path)
     emitter.flush()
     emitter.line(f"return {value}, p")
@@ -38,44 +46,74 @@ def decoder(sub: Any, path: str, struct_v: int | None) -> Decoder:
 class _Versions(dict[int, Decoder]):
     """The decoders of one structure by version, each made when first met."""
 
-    def __init__(self, sub: Any, path: str) -> None:
+    def __init__(self, sub: Any, path: str, exact: bool) -> None:
         super().__init__()
         self._sub = sub
         self._path = path
+        self._exact = exact
 
     def __missing__(self, struct_v: int) -> Decoder:
-        made = self[struct_v] = decoder(self._sub, self._path, struct_v)
+        made = self[struct_v] = decoder(self._sub, self._path, struct_v, exact=self._exact)
         return made
 
 
 class _Decoding(Emitter):
     """Each method reads one word of the vocabulary and gives the expression of its value.
 
-    Expressions over run variables hold only after `flush`.
+    Expressions over run variables hold only after `flush`, and so do lines: `soon` is for those that need no more than
+    the run before them.
     """
 
-    def __init__(self, struct_v: int | None) -> None:
+    def __init__(self, struct_v: int | None, exact: bool) -> None:
         super().__init__(struct_v)
+        self.exact = exact
         self.end = "end"
+        self.waiting: list[str] = []  # lines that follow the run
+
+    # Lines
 
     def take(self, path: str, code: str, size: int) -> str:
+        self.bound(f"p + {size} > {self.end}", f"too_short({path!r}, p, {size}, {self.end})")
         name = "" if code.endswith("x") else self.fresh("v")
         self.run.append((path, code, name, size))
+        if self.exact:
+            self.flush()
         return name
 
     def flush(self) -> None:
         if not self.run:
             return
-        size = sum(field[3] for field in self.run)
-        codes = "<" + "".join(field[1] for field in self.run)
         targets = [field[2] for field in self.run if field[2]]
-        table = self.constant("run", self.run_fields())
-        self.run = []
-        self.line(f"if p + {size} > {self.end}: raise short({table}, p, {self.end})")
         if targets:
-            unpack = self.constant("unpack", struct.Struct(codes).unpack_from)
+            unpack = self.constant("unpack", struct.Struct("<" + "".join(field[1] for field in self.run)).unpack_from)
             self.line(f"{', '.join(targets)}, = {unpack}(buf, p)")
-        self.line(f"p += {size}")
+        for text in self.waiting:
+            self.line(text)
+        self.line(f"p += {self.pending()}")
+        self.run, self.waiting = [], []
+
+    def pending(self) -> int:
+        """Bytes of the run."""
+        return sum(field[3] for field in self.run)
+
+    def soon(self, text: str) -> None:
+        """A line behind the run, before ``p`` has moved past that."""
+        if self.run:
+            self.waiting.append(text)
+        else:
+            self.line(text)
+
+    def bound(self, condition: str, error: str) -> None:
+        """What need not be checked at once where only right bytes matter."""
+        if self.exact:
+            self.line(f"if {condition}: raise {error}")
+
+    def refuse(self, condition: str, error: str) -> None:
+        """What no later check would find."""
+        self.soon(f"if {condition}: raise {self.error(error)}")
+
+    def error(self, error: str) -> str:
+        return error if self.exact else "Unfit"
 
     def kept(self, expression: str) -> str:
         """``expression`` in a variable."""
@@ -83,6 +121,8 @@ class _Decoding(Emitter):
         name = self.fresh("x")
         self.line(f"{name} = {expression}")
         return name
+
+    # Words
 
     def field(self, sub: Any, path: str) -> str:
         sub = s.unnamed(sub)
@@ -99,11 +139,11 @@ class _Decoding(Emitter):
                 seconds = self.take(path, "I", 4)
                 return f"({seconds} * {s.NSEC} + {self.take(path, 'I', 4)})"
             case TextWord():
-                return self.counted_bytes(path) + '.decode("utf-8", "surrogateescape")'
+                return self.blob(path, '""', '{}.decode("utf-8", "surrogateescape")')
             case BitsetWord():
-                return f'int.from_bytes({self.counted_bytes(path)}, "little")'
+                return self.blob(path, "0", 'int.from_bytes({}, "little")')
             case BlobWord():
-                return self.counted_bytes(path)
+                return self.blob(path)
             case s.BytesOf():
                 return self.some_bytes(path, self.earlier(sub.length, path))
             case s.LengthOf():
@@ -137,9 +177,7 @@ class _Decoding(Emitter):
             case s.Segment():
                 return self.segment(sub, path)
         if sub is s.Rest:
-            rest = self.kept(f"buf[p:{self.end}]")
-            self.line(f"p = {self.end}")
-            return rest
+            return self.rest(path)
         if sub is s.Pass:
             return "None"
         raise TypeError(f"{path}: {type(sub).__name__} is not in the vocabulary")
@@ -180,35 +218,39 @@ class _Decoding(Emitter):
         self.flush()
         self.line(f"{name} = {expression}")
 
-    def some_bytes(self, path: str, size: str) -> str:
-        self.flush()
-        stop = self.kept(f"p + {size}")
-        self.line(f"if {stop} > {self.end}: raise too_short({path!r}, p, {size}, {self.end})")
-        value = self.kept(f"buf[p:{stop}]")
-        self.line(f"p = {stop}")
-        return value
+    def blob(self, path: str, empty: str = 'b""', turned: str = "{}") -> str:
+        return self.some_bytes(path, self.take(f"{path} length", "I", 4), empty, turned)
 
-    def counted_bytes(self, path: str) -> str:
-        return self.some_bytes(path, self.take(f"{path} length", "I", 4))
+    def some_bytes(self, path: str, size: str, empty: str = 'b""', turned: str = "{}") -> str:
+        """So many bytes, ``turned`` into something; mostly there are none."""
+        value, stop = self.kept(empty), self.fresh("x")
+
+        def body() -> None:
+            self.line(f"{stop} = p + {size}")
+            self.bound(f"{stop} > {self.end}", f"too_short({path!r}, p, {size}, {self.end})")
+            self.line(f"{value} = {turned.format(f'buf[p:{stop}]')}")
+            self.line(f"p = {stop}")
+
+        self.block(f"if {size}:", body)
+        return value
 
     def const(self, sub: construct.Const, path: str) -> str:
         size = least_size(sub.subcon)
         found = self.field(sub.subcon, path)
-        self.flush()
-        self.line(f"if {found} != {sub.value!r}: raise unexpected({path!r}, p - {size}, {found}, {sub.value!r})")
+        self.refuse(f"{found} != {sub.value!r}", f"unexpected({path!r}, p - {size}, {found}, {sub.value!r})")
         return found
 
     def versioned(self, sub: s.Versioned, path: str) -> str:
         version, compat = self.take(f"{path} version", "B", 1), self.take(f"{path} compat", "B", 1)
         size = self.take(f"{path} length", "I", 4)
-        self.flush()
-        self.line(f"if {compat} > {sub.newest}: raise too_new({path!r}, p - 6, {compat}, {sub.newest})")
+        self.refuse(f"{compat} > {sub.newest}", f"too_new({path!r}, p - 6, {compat}, {sub.newest})")
         if not varies(sub.subcon):
             return self.region(sub.subcon, path, size)
         inner = s.unnamed(sub.subcon)
         name = inner.cls.__name__ if isinstance(inner, s.Record) else path
-        versions = self.constant("versions", _Versions(sub.subcon, name))
+        versions = self.constant("versions", _Versions(sub.subcon, name, self.exact))
         stop, value = self.open_region(path, size), self.fresh("x")
+        self.flush()
         self.line(
             f"{value}, p = {versions}[{version} if {version} < {sub.newest} else {sub.newest}]"
             f"(buf, p, {stop}, segments, leftover)"
@@ -217,19 +259,14 @@ class _Decoding(Emitter):
         return value
 
     def open_region(self, path: str, size: str) -> str:
-        stop = self.kept(f"p + {size}")
-        self.line(f"if {stop} > {self.end}: raise too_short({path!r}, p, {size}, {self.end})")
+        stop = self.fresh("x")
+        self.soon(f"{stop} = p + {self.pending()} + {size}" if self.run else f"{stop} = p + {size}")
+        self.bound(f"{stop} > {self.end}", f"too_short({path!r}, p, {size}, {self.end})")
         return stop
 
     def close_region(self, path: str, stop: str, padded: bool = False) -> None:
-        def skip() -> None:
-            if padded:
-                self.line(f"padding(leftover, {path!r}, buf, p, {stop})")
-            else:
-                self.line(f"if leftover is not None: leftover.append(Leftover({path!r}, p, {stop} - p))")
-            self.line(f"p = {stop}")
-
-        self.block(f"if p != {stop}:", skip)
+        skip = f"skip_padding(leftover, {path!r}, buf, p, {stop})" if padded else f"skip(leftover, {path!r}, p, {stop})"
+        self.line(f"if p != {stop}: p = {skip}")
 
     def region(self, sub: Any, path: str, size: str, padded: bool = False) -> str:
         stop = self.open_region(path, size)
@@ -250,33 +287,53 @@ class _Decoding(Emitter):
         self.block(f"if {size}:", body)
         return value
 
-    def items(self, sub: Any, path: str, count: str) -> str:
-        least = least_size(sub)
+    def rest(self, path: str) -> str:
+        self.flush()
+        self.refuse(f"p > {self.end}", f"too_short({path!r}, p, 0, {self.end})")
+        rest = self.kept(f"buf[p:{self.end}]")
+        self.line(f"p = {self.end}")
+        return rest
+
+    def some(self, path: str, count: str, least: int, empty: str, body: Callable[[str], None]) -> str:
+        """A variable that is ``empty``, and what ``body`` makes of it if there is anything."""
         if not least:
             raise TypeError(f"{path}: items that may be empty cannot be bounded")
-        self.flush()
-        self.line(f"if {count} * {least} > {self.end} - p: raise too_many({path!r}, p, {count}, {least}, {self.end})")
-        if fixed_size(sub, self.struct_v) is not None:
-            return self.fixed_items(sub, path, count)
-        found = self.kept("[]")
-        self.block(f"for _ in range({count}):", lambda: self.append(found, sub, path))
-        return f"tuple({found})"
+        found = self.kept(empty)
+
+        def bounded() -> None:
+            self.refuse(f"{count} * {least} > {self.end} - p", f"too_many({path!r}, p, {count}, {least}, {self.end})")
+            body(found)
+
+        self.block(f"if {count}:", bounded)
+        return found
+
+    def items(self, sub: Any, path: str, count: str) -> str:
+        fixed = not self.exact and fixed_size(sub, self.struct_v) is not None
+
+        def body(found: str) -> None:
+            if fixed:
+                self.fixed_items(found, sub, path, count)
+                return
+            listed = self.kept("[]")
+            self.block(f"for _ in range({count}):", lambda: self.append(listed, sub, path))
+            self.line(f"{found} = tuple({listed})")
+
+        return self.some(path, count, least_size(sub), "()", body)
 
     def append(self, found: str, sub: Any, path: str) -> None:
         item = self.field(sub, path)
         self.flush()
         self.line(f"{found}.append({item})")
 
-    def fixed_items(self, sub: Any, path: str, count: str) -> str:
+    def fixed_items(self, found: str, sub: Any, path: str, count: str) -> None:
         item = self.field(sub, path)
-        run, self.run = self.run, []
-        size = sum(field[3] for field in run)
+        run, size = self.run, self.pending()
+        self.run = []
         unpack = self.constant("iter", struct.Struct("<" + "".join(field[1] for field in run)).iter_unpack)
         targets = ", ".join(field[2] for field in run if field[2])
         stop = self.kept(f"p + {count} * {size}")
-        value = self.kept(f"tuple([{item} for ({targets},) in {unpack}(buf[p:{stop}])])")
+        self.line(f"{found} = tuple([{item} for ({targets},) in {unpack}(buf[p:{stop}])])")
         self.line(f"p = {stop}")
-        return value
 
     def until_end(self, sub: s.UntilEnd, path: str) -> str:
         if not least_size(sub.subcon):
@@ -287,25 +344,22 @@ class _Decoding(Emitter):
 
     def map(self, sub: s.Map, path: str) -> str:
         count = self.take(f"{path} count", "I", 4)
-        least = least_size(sub.key) + least_size(sub.value)
-        if not least:
-            raise TypeError(f"{path}: items that may be empty cannot be bounded")
-        found = self.kept("{}")
-        self.line(f"if {count} * {least} > {self.end} - p: raise too_many({path!r}, p, {count}, {least}, {self.end})")
 
-        def body() -> None:
+        def pair(found: str) -> None:
             key = self.kept(self.field(sub.key, f"{path} key"))
             value = self.kept(self.field(sub.value, path))
             self.line(f"{found}[{key}] = {value}")
 
-        self.block(f"for _ in range({count}):", body)
-        return found
+        def body(found: str) -> None:
+            self.block(f"for _ in range({count}):", partial(pair, found))
+
+        return self.some(path, count, least_size(sub.key) + least_size(sub.value), "{}", body)
 
     def switch(self, sub: s.Switch, path: str) -> str:
         key, value, word = self.earlier(sub.key, path), self.fresh("x"), "if"
         self.flush()
-        for wanted, case in sub.cases.items():
-            self.block(f"{word} {key} == {int(wanted)}:", partial(self.assign, value, case, path))
+        for wanted, case in _alike(sub.cases).items():
+            self.block(f"{word} {key} {wanted}:", partial(self.assign, value, case, path))
             word = "elif"
         self.block("else:", lambda: self.assign(value, sub.default, path))
         return value
@@ -321,13 +375,24 @@ class _Decoding(Emitter):
         for wanted, case in sub.cases.items():
             self.block(f"{word} {tag} == {wanted}:", partial(self.assign, value, case, path))
             word = "elif"
-        self.line(f"else: raise unexpected({path + ' marker'!r}, p - 1, {tag}, {sorted(sub.cases)!r})")
+        unknown = f"unexpected({path + ' marker'!r}, p - 1, {tag}, {sorted(sub.cases)!r})"
+        self.line(f"else: raise {self.error(unknown)}")
         return value
 
     def segment(self, sub: s.Segment, path: str) -> str:
         value = f"segments[{('middle', 'data').index(sub.segment)}]"
         if sub.length is not None:
             size = self.earlier(sub.length, path)
-            self.flush()
-            self.line(f"if {size} != len({value}): raise unexpected({path!r}, p, len({value}), {size})")
+            self.refuse(f"{size} != len({value})", f"unexpected({path!r}, p, len({value}), {size})")
         return value
+
+
+def _alike(cases: dict[int, Any]) -> dict[str, Any]:
+    """Layouts by the condition on the key; keys that share one together."""
+    keys: dict[int, list[int]] = {}
+    for key, case in cases.items():
+        keys.setdefault(id(case), []).append(int(key))
+    return {
+        f"== {some[0]}" if len(some) == 1 else f"in {{{', '.join(map(str, some))}}}": cases[some[0]]
+        for some in keys.values()
+    }

@@ -12,7 +12,7 @@ from cephwire import schema as s
 from cephwire.errors import MalformedMessage
 from cephwire.scalars import BlobWord
 
-__all__ = ["Emitter", "Leftover", "fixed_size", "least_size", "varies"]
+__all__ = ["Emitter", "Leftover", "Unfit", "fixed_size", "least_size", "varies"]
 
 
 class Leftover(NamedTuple):
@@ -23,18 +23,16 @@ class Leftover(NamedTuple):
     size: int
 
 
+class Unfit(Exception):
+    """Bytes that a quick decoder will not have: an exact one has yet to say what is wrong with them."""
+
+
 class RunField(NamedTuple):
     """One field of a run of fixed fields, as failures name it."""
 
     path: str
     offset: int
     size: int
-
-
-def short(run: tuple[RunField, ...], start: int, end: int) -> MalformedMessage:
-    """The first field of ``run`` that does not fit between ``start`` and ``end``."""
-    path, offset, size = next(field for field in run if start + field.offset + field.size > end)
-    return too_short(path, start + offset, size, end)
 
 
 def too_short(path: str, start: int, size: int, end: int) -> MalformedMessage:
@@ -55,10 +53,17 @@ def unexpected(path: str, start: int, found: object, wanted: object) -> Malforme
     return MalformedMessage(f"{path} at byte {start}: {found!r} where {wanted!r} belongs")
 
 
-def padding(leftover: list[Leftover] | None, path: str, buf: bytes, start: int, end: int) -> None:
-    """Note the unused end of a fixed-size region unless it is all zero, as it should be."""
-    if leftover is not None and buf[start:end].strip(b"\0"):
-        leftover.append(Leftover(path, start, end - start))
+def skip(leftover: list[Leftover], path: str, start: int, end: int) -> int:
+    """Note the unread end of a region; where reading goes on."""
+    if start > end:
+        raise Unfit
+    leftover.append(Leftover(path, start, end - start))
+    return end
+
+
+def skip_padding(leftover: list[Leftover], path: str, buf: bytes, start: int, end: int) -> int:
+    """The same, unless it is all zero, as it should be in a region of fixed size."""
+    return skip(leftover, path, start, end) if start > end or buf[start:end].strip(b"\0") else end
 
 
 def unfit(run: tuple[RunField, ...], codes: str, values: tuple[Any, ...]) -> ValueError:
@@ -77,9 +82,9 @@ def wrong_length(path: str, found: int, wanted: int) -> ValueError:
 
 
 HELPERS: dict[str, Any] = {
-    "Leftover": Leftover,
-    "padding": padding,
-    "short": short,
+    "Unfit": Unfit,
+    "skip": skip,
+    "skip_padding": skip_padding,
     "struct_error": struct.error,
     "too_many": too_many,
     "too_new": too_new,

@@ -37,6 +37,7 @@ class Message(Generic[T]):
         self.oldest = oldest
         self.carrier = carrier
         self.codec: Codec[T] = Codec(schema, newest=newest)
+        self._in_data = carrier == "data"
         self._segments = {
             inner.segment: field.name for field in schema.subcon.subcons if isinstance(inner := unnamed(field), Segment)
         }
@@ -55,7 +56,13 @@ class Message(Generic[T]):
         compat: int = 1,
         leftover: list[Leftover] | None = None,
     ) -> T:
-        """The message these segments hold.
+        """`decode_segments` of these."""
+        return self.decode_segments((front, middle, data), version, compat, leftover)
+
+    def decode_segments(
+        self, segments: tuple[bytes, bytes, bytes], version: int, compat: int, leftover: list[Leftover] | None
+    ) -> T:
+        """The message that front, middle and data hold.
 
         Args:
             version, compat: the header's ``version`` and ``compat_version``.
@@ -67,14 +74,15 @@ class Message(Generic[T]):
             raise MalformedMessage(f"{self.name}: needs a reader of version {compat}, this one knows {self.newest}")
         if version < self.oldest:
             raise MalformedMessage(f"{self.name}: version {version} is older than {self.oldest}, the oldest known")
-        carrier, other = (data, front) if self.carrier == "data" else (front, data)
-        if leftover is not None and (middle or other):
-            others = {"front" if self.carrier == "data" else "data": other, "middle": middle}
+        front, middle, data = segments
+        if leftover is not None and (middle or data or self._in_data):
+            found = {"front": front, "data": data, "middle": middle}
             leftover.extend(
                 Leftover(f"{self.name} {segment}", 0, len(raw))
-                for segment, raw in others.items()
-                if raw and segment not in self._segments
+                for segment, raw in found.items()
+                if raw and segment != self.carrier and segment not in self._segments
             )
+        carrier = data if self._in_data else front
         return self.codec.decode(carrier, version, (middle, data), leftover)
 
     def encode(self, message: T, version: int | None = None) -> tuple[bytes, bytes, bytes]:

@@ -131,6 +131,7 @@ READDIR_REPLY: Final = Record(
     ),
 )
 """ceph: src/mds/Server.cc, ``handle_client_readdir``."""
+_LISTINGS: Final = (RequestOp.READDIR, RequestOp.LSSNAP, RequestOp.READDIR_SNAPDIFF)
 
 
 class VxattrReply(msgspec.Struct, frozen=True, gc=False):
@@ -228,11 +229,8 @@ CLIENT_REPLY: Final = Message[ClientReply](
             / Switch(
                 "op",
                 {
-                    RequestOp.CREATE: Filled(CREATED_INODE),
-                    RequestOp.OPEN: Filled(CREATED_INODE),
-                    RequestOp.READDIR: Filled(READDIR_REPLY),
-                    RequestOp.LSSNAP: Filled(READDIR_REPLY),
-                    RequestOp.READDIR_SNAPDIFF: Filled(READDIR_REPLY),
+                    **dict.fromkeys((RequestOp.CREATE, RequestOp.OPEN), Filled(CREATED_INODE)),
+                    **dict.fromkeys(_LISTINGS, Filled(READDIR_REPLY)),
                     RequestOp.GETFILELOCK: Filled(FILE_LOCK),
                     RequestOp.GETVXATTR: Filled(VXATTR_REPLY),
                     RequestOp.FILE_BLOCKDIFF: Filled(BLOCKDIFF_REPLY),

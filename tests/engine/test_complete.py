@@ -238,6 +238,16 @@ def test_one_that_came_before_is_not() -> None:
     assert names(bench) is None
 
 
+def test_one_that_we_are_making_names_in_is_not() -> None:
+    """Dropped and asked for anew, it is told as it was before what is not durable yet."""
+    bench = Bench()
+    bench.engine.unsafe = lambda ino: True
+
+    bench.reply(directory("pAsLsXsFs", files=0))
+
+    assert names(bench) is None
+
+
 def test_a_file_without_contents_is_no_empty_directory() -> None:
     bench = Bench()
     bench.reply(stat_of(7, SHARED))

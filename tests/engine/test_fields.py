@@ -190,13 +190,15 @@ def test_only_the_authority_says_how_far_we_may_write(by: str) -> None:
 
     bench.hold(7, "pFr", rank=1, auth=False, max_size=5)
     if by == "push":
-        bench.push(7, "pFr", rank=1, max_size=5)
+        bench.push(7, "pFrw", rank=1, max_size=5)
     assert inode.max_size == 100
 
     if by == "reply":
         bench.hold(7, "pFr", rank=0, seq=2, max_size=0)
     else:
         bench.push(7, "pFr", rank=0, max_size=0)
+        assert inode.max_size == 100, "nor does it count for who may not write"
+        bench.push(7, "pFrw", rank=0, max_size=0)
     assert inode.max_size == 0
 
 

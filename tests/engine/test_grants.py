@@ -443,7 +443,7 @@ def test_an_import_s_fields_count_where_we_held_nothing_exclusively() -> None:
     bench = Bench()
     bench.hold(7, "pAs", mode=0o100644)
 
-    bench.push(7, "pAsx", op=CapOp.IMPORT, seq=4, mseq=1, mode=0o100600, max_size=9)
+    bench.push(7, "pAsxFw", op=CapOp.IMPORT, seq=4, mseq=1, mode=0o100600, max_size=9)
 
     assert (bench.inode(7).mode, bench.inode(7).max_size) == (0o100600, 9)
     assert any(isinstance(event, CapImported) for event in bench.events())

@@ -96,9 +96,11 @@ TIME_ROWS = [
 
 @pytest.mark.parametrize(("caps", "value", "dirty", "warps"), TIME_ROWS)
 @pytest.mark.parametrize(("name", "mask"), [("atime", SetattrMask.ATIME), ("mtime", SetattrMask.MTIME)])
-def test_times_are_set_under_file_excl_and_moved_forward_under_file_wr(
+def test_times_are_set_under_file_excl_and_mtime_moved_forward_under_file_wr(
     name: str, mask: int, caps: str, value: int, dirty: str | None, warps: bool
 ) -> None:
+    if name == "atime" and dirty == "Fw":
+        dirty = None  # an MDS takes it from nobody but who holds FILE_EXCL
     bench = Bench()
     inode = bench.hold(7, caps, **FIELDS)
 

@@ -18,14 +18,16 @@ from cephcaps.core import Mount
 from cephcaps.errors import AuthError, CephError, ConfigError, ConnectionFailed, MalformedMessage, ProtocolViolation
 from cephcaps.messenger.framing import MAX_FRAME, Frame, FrameReader, FrameWriter
 from cephcaps.messenger.secure import SecureStream
+from cephcaps.testing.keys import KeyServer, MonLogin
 from cephcaps.trace import Problem, read_trace
 from cephcaps.trace.capture import NotACapture
 from cephwire.codec import Codec
 from cephwire.control import FRAMES, AuthDone, ConMode
-from cephwire.entity import EntityType
+from cephwire.entity import AddrType, EntityType
 from cephwire.frames import Tag
 from cephwire.keys import CONNECTION_SECRET, CRYPTO_KEY, CryptoType, KeyUsage
 from cephwire.keys import CryptoKey as WireKey
+from cephwire.legacy import MSG_CONNECT_REPLY, MsgConnect, MsgConnectReply
 from cephwire.mdsmap import MdsState
 from cephwire.messages import BY_CLASS, BY_NUMBER
 from cephwire.reply import ClientRequestForward
@@ -33,9 +35,8 @@ from cephwire.requestop import RequestOp
 from cephwire.session import ClientSession, SessionOp
 from tests.fuzz.corpus import capture_samples, message_samples, structure_samples
 from tests.fuzz.mutation import mutated, torn
-from tests.session import samples
-from tests.session.handshakes import HANDSHAKES, fresh, mds_pair, mon_pair, recorded
-from cephcaps.testing.keys import KeyServer, MonLogin
+from tests.session import handshakes_v1, samples
+from tests.session.handshakes import HANDSHAKES, PAIRS, fresh, mds_pair, mon_pair, recorded
 from tests.session.peers import entropy
 from tests.session.world import World, mounted
 from tests.wire.structures import STRUCTURES
@@ -278,6 +279,48 @@ def handshake_frames(rng: Random) -> str:
     return pair.client.phase.name
 
 
+LEGACIES = [(kind, type) for kind in PAIRS for type in (CryptoType.AES, CryptoType.AES256K)]
+MESSENGERS = (AddrType.MSGR2, AddrType.LEGACY)
+
+
+@target("legacy bytes")
+def legacy_bytes(rng: Random) -> str:
+    """A recorded handshake of messenger v1, damaged on its way."""
+    handshake = rng.choice(LEGACIES)
+    pair = handshakes_v1.legacy(*handshake)
+    try:
+        for piece in torn(rng, mutated(rng, handshakes_v1.recorded(*handshake))):
+            pair.client.receive(piece, 0.0)
+    except LEAVES as error:
+        return type(error).__name__
+    return str(pair.client.phase.name)
+
+
+@target("legacy answers")
+def legacy_answers(rng: Random) -> str:
+    """A session of messenger v1 resumed with a daemon that answers nonsense, in the handshake and in good messages."""
+    pair = handshakes_v1.legacy(*rng.choice(LEGACIES)).meet()
+    handshakes_v1.say(pair, handshakes_v1.RENEW)
+    pair.client.close()
+    again = pair.again()
+    wrong = rng.randrange(4)
+
+    def twist(connect: MsgConnect, reply: MsgConnectReply, proof: bytes) -> tuple[MsgConnectReply, bytes]:
+        if rng.randrange(4) != wrong:
+            return reply, proof
+        said = mutated(rng, Codec(MSG_CONNECT_REPLY).encode(reply))[:26].ljust(26, b"\0")
+        return Codec(MSG_CONNECT_REPLY).decode(said), mutated(rng, proof) if rng.randrange(2) else proof
+
+    again.server.twist = twist
+    again.server.spoil = spoiling(rng, rng.randrange(3))
+    try:
+        again.meet()
+        handshakes_v1.say(again, handshakes_v1.RENEW, handshakes_v1.RENEW)
+    except LEAVES as error:
+        return type(error).__name__
+    return str(again.client.phase.name)
+
+
 def spoiling(rng: Random, spoilt: int) -> Any:
     """Spoils what a daemon writes from its frame number ``spoilt`` on, now and then."""
 
@@ -296,7 +339,7 @@ def spoiling(rng: Random, spoilt: int) -> Any:
 @target("client")
 def client(rng: Random) -> str:
     """A mounted client, its time-outs running, whose daemons send spoilt messages and control frames."""
-    world = mounted(mode=rng.choice(list(ConMode)))
+    world = mounted(mode=rng.choice(list(ConMode)), messenger=rng.choice(MESSENGERS))
     tokens = [world.getattr(ino=ino, timeout=20.0) for ino in (2, 3)]
     for _ in range(rng.randrange(1, 4)):
         peer = rng.choice((world.mons[0], world.ranks[0])).peer
@@ -319,7 +362,7 @@ def client(rng: Random) -> str:
 @target("client replies")
 def client_replies(rng: Random) -> str:
     """A mounted client that gets spoilt answers to what it asked."""
-    world = mounted(mds=2)
+    world = mounted(mds=2, messenger=rng.choice(MESSENGERS))
     tokens = [world.getattr(ino=ino, timeout=20.0) for ino in (2, 3)]
     for tid in (2, 3, 2):
         reply = samples.reply(RequestOp.GETATTR, result=rng.choice((0, -2)), safe=rng.randrange(2))
@@ -338,7 +381,7 @@ def client_replies(rng: Random) -> str:
 @target("client mount")
 def client_mount(rng: Random) -> str:
     """A mount at daemons that spoil their frames, and some time after it."""
-    world = World(mons=2)
+    world = World(mons=2, messenger=rng.choice(MESSENGERS))
     for daemon in (*world.mons, *world.ranks):
         daemon.arrived = lambda peer: setattr(peer, "spoil", spoiling(rng, rng.randrange(14)))
     result = world.mount()
@@ -349,7 +392,7 @@ def client_mount(rng: Random) -> str:
 @target("client orders")
 def client_orders(rng: Random) -> str:
     """A mounted client to which good messages come in any order."""
-    world = mounted(mds=2)
+    world = mounted(mds=2, messenger=rng.choice(MESSENGERS))
     tokens = [world.getattr(ino=ino, timeout=20.0) for ino in (2, 3)]
     for _ in range(rng.randrange(1, 10)):
         daemon = rng.choice((world.mons[0], *world.ranks))
@@ -373,7 +416,7 @@ def client_orders(rng: Random) -> str:
 @target("client weather")
 def client_weather(rng: Random) -> str:
     """A client whose daemons die, hang, come back, rotate keys and change hands while it is used."""
-    world = World(mons=2, mds=2)
+    world = World(mons=2, mds=2, messenger=rng.choice(MESSENGERS))
     deadlines = {world.call(Mount(), 30.0): world.now + 30.0}
     epoch = 6
     for _ in range(rng.randrange(5, 25)):

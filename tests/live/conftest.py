@@ -29,6 +29,11 @@ CLUSTERS = pytest.StashKey[list[LiveCluster]]()
 LOG_LINES = 25
 
 
+def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line("markers", "misbehaves(reason): its clients are made to break rules that lint judges by")
+    config.addinivalue_line("markers", "unreplayed(reason): what its clients did by themselves is not to be inferred")
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if HERE in item.path.parents:
@@ -91,16 +96,23 @@ def captured_scenario(release: Release, tmp_path_factory: pytest.TempPathFactory
 def every_client_records(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[None]:
-    """What clients of a test record reads back to the very messages they sent and received; of a failing test it is
-    kept."""
+    """What clients of a test record reads back to the very messages they sent and received, breaks no rule of lint and
+    is what replay would have said; of a failing test it is kept. ``misbehaves(reason)`` marks a test that makes its
+    clients break rules, ``unreplayed(reason)`` one after whose recordings replay goes astray (docs/replay.md)."""
     folder = tmp_path_factory.mktemp("recordings")
     request.node.stash[RECORDINGS] = folder
+    misbehaves = request.node.get_closest_marker("misbehaves")
+    unreplayed = request.node.get_closest_marker("unreplayed") or misbehaves
     with recorded(folder, monkeypatch) as spied:
         yield
     try:
         for one in spied:
             if one.over:
-                assert read_back(one) == one.said, f"{one.path} is not what was said"
+                back = read_back(one)
+                assert back.said == one.said, f"{one.path} is not what was said"
+                told = [] if misbehaves is not None else back.lint
+                told += [] if unreplayed is not None else back.replay
+                assert told == [], one.path
     except BaseException:
         keep(folder, request.node.name)
         raise

@@ -1,186 +1,225 @@
-"""One seeded history of two clients, and what has come of each of its steps: for comparing two clusters."""
+"""A random life of a file system, the same for the same seed, led by libcephfs clients; and what it ends in."""
 
 from __future__ import annotations
 
-import asyncio
+import contextlib
+import os
 import random
-from collections.abc import Awaitable, Callable
-from contextlib import AsyncExitStack
-from dataclasses import dataclass, field
-from pathlib import Path
+import stat
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
-from cephcaps import Client, MdsError, connect
-from cephcaps.file import OpenFile
-from cephcaps.view import InodeCaps
+from .libcephfs import STATX_ALL_STATS, LibcephfsPeer
 
-from .waiting import until
+__all__ = ["History", "Seen", "tree_of"]
 
-__all__ = ["Step", "play"]
-
-NAMES = ("a", "b", "c", "d")
-TIME = 1_600_000_000_000_000_000
-PATIENCE = 60.0
+AT_SYMLINK_NOFOLLOW = 0x100
+SECOND = 10**9
+THEN = 1_600_000_000 * SECOND
+SIZES = (0, 1, 100, 4096, 70_000)
 
 
-@dataclass
-class Step:
-    """One call and what it left.
+class Seen(NamedTuple):
+    """What libcephfs shows of one path."""
 
-    Attributes:
-        did: the call, in words.
-        came: what it returned, or the errno.
-        caps: what each client holds of each path afterwards, at rest.
-    """
+    mode: int
+    uid: int
+    gid: int
+    nlink: int
+    size: int
+    mtime: int
+    target: str
+    xattrs: tuple[tuple[str, bytes], ...]
+    snapshots: tuple[str, ...]
 
-    did: str
-    came: str
-    caps: dict[str, tuple[str, str]] = field(default_factory=dict)
 
-    def __str__(self) -> str:
-        return f"{self.did} -> {self.came}"
+def tree_of(peer: LibcephfsPeer, top: str = "/") -> dict[str, Seen]:
+    """Everything below ``top``, and ``top`` itself without its times."""
+    found = {}
+    todo = [top]
+    while todo:
+        path = todo.pop()
+        at = peer.statx(path, STATX_ALL_STATS, AT_SYMLINK_NOFOLLOW)
+        is_dir = stat.S_ISDIR(at.mode)
+        if is_dir:
+            todo += [f"{path.rstrip('/')}/{name}" for name in peer.listdir(path)]
+        found[path.removeprefix(top.rstrip("/")) or "/"] = Seen(
+            at.mode,
+            at.uid,
+            at.gid,
+            at.nlink,
+            0 if is_dir else at.size,  # of a directory: that of all below it, which is told late
+            at.mtime if path != top else 0,
+            peer.readlink(path) if stat.S_ISLNK(at.mode) else "",
+            tuple((name, peer.getxattr(path, name)) for name in sorted(peer.listxattr(path)) if name[:5] == "user."),
+            tuple(sorted(name for name in peer.listdir(f"{path}/.snap") if name[0] != "_")) if is_dir else (),
+        )
+    return found
 
 
 class History:
-    """Two clients in a directory of their own.
+    """What some clients do in turn. Some of it fails, as such things do.
 
     Args:
-        root: made here; all paths of steps are below it.
-        seed: the same seed gives the same calls, whatever comes of them.
+        peers: one of them does each step.
     """
 
-    def __init__(self, clients: tuple[Client, Client], root: str, seed: int) -> None:
-        self.clients = clients
-        self.root = root
-        self.dice = random.Random(seed)
-        self.held: list[tuple[int, str, OpenFile]] = []
-        self.names: dict[int, str] = {}
+    def __init__(self, peers: Sequence[LibcephfsPeer], seed: int) -> None:
+        self._peers = peers
+        self._random = random.Random(seed)
+        self._dirs = ["/"]
+        self._files: list[str] = []
+        self._links: list[str] = []
+        self._snapshots: list[str] = []
+        self._made = 0
+        self._steps: dict[Callable[[LibcephfsPeer], None], int] = {
+            self._mkdir: 8,
+            self._create: 20,
+            self._write: 14,
+            self._write_on: 6,
+            self._truncate: 8,
+            self._chmod: 10,
+            self._chown: 4,
+            self._utimes: 8,
+            self._rename: 8,
+            self._rename_dir: 3,
+            self._link: 4,
+            self._symlink: 4,
+            self._unlink: 7,
+            self._rmdir: 3,
+            self._setxattr: 5,
+            self._removexattr: 2,
+            self._mksnap: 1,
+            self._rmsnap: 1,
+            self._look: 8,
+            self._fail: 4,
+        }
 
-    def path(self) -> str:
-        depth = self.dice.choice((1, 1, 2, 2, 3))
-        return "/".join([self.root, *(self.dice.choice(NAMES) for _ in range(depth))])
+    def go_on(self, steps: int) -> None:
+        for step in self._random.choices(list(self._steps), list(self._steps.values()), k=steps):
+            with contextlib.suppress(OSError, IndexError):  # refused, or there is nothing to do it to
+                step(self._random.choice(self._peers))
 
-    async def step(self, number: int) -> Step:
-        """The next call."""
-        who = self.dice.randrange(2)
-        client, path, other = self.clients[who], self.path(), self.path()
-        bits, stamp = self.dice.choice((0o600, 0o640, 0o755)), TIME + number * 1_000_000_000
-        calls: list[tuple[str, int, Callable[[], Awaitable[object]]]] = [
-            (f"mkdir {path}", 4, lambda: client.mkdir(path, 0o755)),
-            (f"create {path}", 5, lambda: self._create(client, path)),
-            (f"hold {path} r", 3, lambda: self._hold(who, path, "r")),
-            (f"hold {path} r+", 3, lambda: self._hold(who, path, "r+")),
-            ("let go", 4, self._let_go),
-            (f"chmod {path} {bits:o}", 4, lambda: client.chmod(path, bits)),
-            (f"utime {path}", 3, lambda: client.setattr(path, atime=stamp, mtime=stamp + 5)),
-            (f"truncate {path}", 3, lambda: client.truncate(path, 100 + number)),
-            (f"setxattr {path}", 3, lambda: client.setxattr(path, "user.x", str(number).encode())),
-            (f"getxattr {path}", 2, lambda: client.getxattr(path, "user.x")),
-            (f"removexattr {path}", 1, lambda: client.removexattr(path, "user.x")),
-            (f"unlink {path}", 3, lambda: client.unlink(path)),
-            (f"rmdir {path}", 2, lambda: client.rmdir(path)),
-            (f"rename {path} {other}", 4, lambda: client.rename(path, other)),
-            (f"link {path} {other}", 2, lambda: client.link(path, other)),
-            (f"symlink {path}", 1, lambda: client.symlink("nowhere", path)),
-            (f"stat {path}", 6, lambda: self._stat(client, path)),
-            (f"listdir {path}", 4, lambda: self._listdir(client, path)),
-        ]
-        did, _, call = self.dice.choices(calls, [weight for _, weight, _ in calls])[0]
-        try:
-            came = str(await call())
-        except MdsError as error:
-            came = error.strerror or str(error.errno)
-        return Step(f"{number}: client {who} {did}", came)
+    # Steps
 
-    async def _create(self, client: Client, path: str) -> None:
-        async with client.open(path, "x", mode=0o644):
-            pass
+    def _mkdir(self, peer: LibcephfsPeer) -> None:
+        path = self._new("d")
+        peer.mkdir(path, self._random.choice((0o755, 0o700, 0o2775)))
+        self._dirs.append(path)
 
-    async def _hold(self, who: int, path: str, mode: str) -> None:
-        file = self.clients[who].open(path, mode)
-        await file.__aenter__()
-        self.held.append((who, path, file))
+    def _create(self, peer: LibcephfsPeer) -> None:
+        path = self._new("f")
+        fd = peer.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, self._random.choice((0o644, 0o600, 0o755)))
+        self._files.append(path)
+        peer.close_fd(fd)
 
-    async def _let_go(self) -> str:
-        if not self.held:
-            return "nothing"
-        who, path, file = self.held.pop(self.dice.randrange(len(self.held)))
-        await file.__aexit__(None, None, None)
-        return f"{who} {path}"
+    def _write(self, peer: LibcephfsPeer) -> None:
+        """With O_TRUNC, and by a new name or an old one."""
+        path = self._random.choice([*self._files[-20:], self._new("w")])
+        peer.write_file(path, size=self._random.choice(SIZES))
+        if path not in self._files:
+            self._files.append(path)
 
-    async def let_all_go(self) -> None:
-        while self.held:
-            await self._let_go()
+    def _write_on(self, peer: LibcephfsPeer) -> None:
+        """Behind what is there, changing more under the caps that takes."""
+        path = self._random.choice(self._files)
+        fd = peer.open(path, os.O_RDWR)
+        peer.write(fd, self._random.randrange(10_000), b"more")
+        if self._random.random() < 0.5:
+            peer.chmod(path, self._random.randrange(0o1000))
+        if self._random.random() < 0.3:
+            peer.ftruncate(fd, self._random.randrange(20_000))
+        if self._random.random() < 0.3:
+            peer.fsync(fd)
+        peer.close_fd(fd)
 
-    async def _stat(self, client: Client, path: str) -> str:
-        stat = await client.stat(path, follow_symlinks=False)
-        # A directory's size is the sum below it, which no cap covers.
-        size = 0 if stat.mode >> 12 == 4 else stat.size
-        return f"{stat.mode:o} {stat.nlink} {size} {stat.uid} {stat.gid}"
+    def _truncate(self, peer: LibcephfsPeer) -> None:
+        peer.truncate(self._random.choice(self._files), self._random.choice(SIZES))
 
-    async def _listdir(self, client: Client, path: str) -> str:
-        return " ".join(sorted(await client.listdir(path)))
+    def _chmod(self, peer: LibcephfsPeer) -> None:
+        peer.chmod(self._random.choice([*self._files, *self._dirs[1:]]), self._random.randrange(0o1000))
 
-    # At rest
+    def _chown(self, peer: LibcephfsPeer) -> None:
+        path = self._random.choice([*self._files, *self._dirs[1:]])
+        peer.chown(path, self._random.randrange(2000), self._random.randrange(2000))
 
-    async def rest(self) -> None:
-        """Nobody waits for anybody any more."""
-        for client in self.clients:
-            await client.sync()
-        await until(self._idle, "both clients are at rest", within=PATIENCE)
-        # What one gave back may be on its way to the other.
-        before = None
-        while before != (before := [client.sessions[0].seq for client in self.clients]):
-            await asyncio.sleep(0.01)
-            await until(self._idle, "both clients are at rest", within=PATIENCE)
+    def _utimes(self, peer: LibcephfsPeer) -> None:
+        path = self._random.choice([*self._files, *self._dirs[1:]])
+        peer.utimes(path, atime=self._time(), mtime=self._time())
 
-    def _idle(self) -> bool:
-        return not any(
-            client.metrics.requests or client.metrics.flushing or client.metrics.revoking for client in self.clients
-        )
+    def _rename(self, peer: LibcephfsPeer) -> None:
+        """To a new name, or over another file."""
+        old = self._random.choice(self._files)
+        new = self._random.choice(self._files) if self._random.random() < 0.3 else self._new("r")
+        peer.rename(old, new)
+        if old != new:
+            self._files.remove(old)
+            if new not in self._files:
+                self._files.append(new)
 
-    def caps(self) -> dict[str, tuple[str, str]]:
-        """By inode, named by the order in which they came up."""
-        for client in self.clients:
-            for ino in sorted(client.engine.cache.inodes):
-                self.names.setdefault(ino, f"#{len(self.names)}")
-        found = {}
-        for ino, name in self.names.items():
-            first, second = (client.inode_caps(ino) for client in self.clients)
-            if first is not None or second is not None:
-                found[name] = _issued(first), _issued(second)
-        return found
+    def _rename_dir(self, peer: LibcephfsPeer) -> None:
+        old, new = self._random.choice(self._dirs[1:]), self._new("m")
+        if new.startswith(f"{old}/"):
+            return
+        peer.rename(old, new)
+        for paths in (self._dirs, self._files, self._links, self._snapshots):
+            paths[:] = [new + path[len(old) :] if f"{path}/".startswith(f"{old}/") else path for path in paths]
 
+    def _link(self, peer: LibcephfsPeer) -> None:
+        path = self._new("l")
+        peer.link(self._random.choice(self._files), path)
+        self._files.append(path)
 
-def _issued(caps: InodeCaps | None) -> str:
-    return "-" if caps is None else str(caps.issued)
+    def _symlink(self, peer: LibcephfsPeer) -> None:
+        path = self._new("s")
+        peer.symlink(self._random.choice([*self._files, "nowhere"]), path)
+        self._links.append(path)
 
+    def _unlink(self, peer: LibcephfsPeer) -> None:
+        paths = self._random.choice([self._files, self._files, self._links])
+        path = self._random.choice(paths)
+        peer.unlink(path)
+        paths.remove(path)
 
-async def play(conf: Path, root: str, seed: int, steps: int) -> tuple[list[Step], dict[str, str]]:
-    """The history on one cluster: its steps, and the tree in the end."""
-    async with AsyncExitStack() as stack:
-        clients = [await stack.enter_async_context(connect(conf)) for _ in range(2)]
-        history = History((clients[0], clients[1]), root, seed)
-        await clients[0].mkdir(root, 0o755)
-        done = []
-        for number in range(steps):
-            step = await history.step(number)
-            await history.rest()
-            step.caps = history.caps()
-            done.append(step)
-        await history.let_all_go()
-        return done, await _tree(clients[0], root, root)
+    def _rmdir(self, peer: LibcephfsPeer) -> None:
+        """Mostly of one that is not empty, which the MDS refuses."""
+        path = self._random.choice(self._dirs[1:])
+        peer.rmdir(path)
+        self._dirs.remove(path)
 
+    def _setxattr(self, peer: LibcephfsPeer) -> None:
+        path = self._random.choice([*self._files, *self._dirs[1:]])
+        peer.setxattr(path, f"user.{self._random.randrange(3)}", self._random.randbytes(20))
 
-async def _tree(client: Client, root: str, path: str) -> dict[str, str]:
-    found = {}
-    async for entry in client.scandir(path):
-        below = f"{path}/{entry.name}"
-        stat = await client.stat(below, follow_symlinks=False)
-        listed = await client.listxattr(below, follow_symlinks=False)
-        names = {name: await client.getxattr(below, name, follow_symlinks=False) for name in listed}
-        set_time = stat.mtime if stat.mtime < 1_700_000_000_000_000_000 else 0
-        size = 0 if stat.mode >> 12 == 4 else stat.size
-        found[below.removeprefix(root)] = f"{stat.mode:o} {stat.nlink} {size} {set_time} {names}"
-        if stat.mode >> 12 == 4:
-            found |= await _tree(client, root, below)
-    return found
+    def _removexattr(self, peer: LibcephfsPeer) -> None:
+        peer.removexattr(self._random.choice(self._files), f"user.{self._random.randrange(3)}")
+
+    def _mksnap(self, peer: LibcephfsPeer) -> None:
+        self._made += 1
+        path = f"{self._random.choice(self._dirs[1:])}/.snap/n{self._made}"
+        peer.mkdir(path)
+        self._snapshots.append(path)
+
+    def _rmsnap(self, peer: LibcephfsPeer) -> None:
+        path = self._random.choice(self._snapshots)
+        peer.rmdir(path)
+        self._snapshots.remove(path)
+
+    def _look(self, peer: LibcephfsPeer) -> None:
+        directory = self._random.choice(self._dirs)
+        peer.readdir(directory, STATX_ALL_STATS)
+        peer.listdir(f"{directory}/.snap")
+        peer.statx(self._random.choice(self._files))
+        for snapshot in self._snapshots[-1:]:
+            peer.readdir(snapshot, STATX_ALL_STATS)
+
+    def _fail(self, peer: LibcephfsPeer) -> None:
+        path = self._random.choice([*self._files, *self._dirs])
+        self._random.choice([peer.mkdir, peer.unlink, peer.rmdir, peer.listdir])(path + self._random.choice(["", "x"]))
+
+    def _new(self, letter: str) -> str:
+        self._made += 1
+        return f"{self._random.choice(self._dirs).rstrip('/')}/{letter}{self._made}"
+
+    def _time(self) -> int:
+        return THEN + self._random.randrange(10**8) * SECOND + self._random.randrange(SECOND)

@@ -1,4 +1,4 @@
-"""Every client of a live test records, and its recording is held against what it really said."""
+"""Every client of a live test records; its recording is held against what it really said, linted and replayed."""
 
 from __future__ import annotations
 
@@ -9,16 +9,18 @@ import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
 
 from cephcaps.client import Client
 from cephcaps.trace import Problem, read_trace
+from cephcaps.trace.lint import Linter
 from cephcaps.trace.record import SECRETS, Recorder
+from cephcaps.trace.replay import Difference, Replay
 from cephwire.frames import MessageHeader
 
-__all__ = ["ARTEFACTS", "keep", "read_back", "recorded"]
+__all__ = ["ARTEFACTS", "ReadBack", "keep", "read_back", "recorded"]
 
 ARTEFACTS = Path(os.environ.get("CEPHCAPS_ARTEFACTS", Path(__file__).parents[2] / ".artefacts"))
 """Where the recordings of tests that failed are kept."""
@@ -85,16 +87,44 @@ def recorded(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[list[Spi
     yield spied
 
 
-def read_back(one: Spied) -> tuple[int, str]:
-    """What the recording holds, in its order; it holds nothing that cannot be read."""
-    found = Spied(one.path)
+class ReadBack(NamedTuple):
+    """What a recording holds, and what there is to say against the client.
+
+    Attributes:
+        said: as `Spied.said`.
+        lint: a line for each finding.
+        replay: a line for each difference from what our engine says when the recording is replayed.
+    """
+
+    said: tuple[int, str]
+    lint: list[str]
+    replay: list[str]
+
+
+def read_back(one: Spied) -> ReadBack:
+    """Read a recording in its order; it holds nothing that cannot be read."""
+    found, linter, differences = Spied(one.path), Linter(), list[Difference]()
+    replay = Replay(differences.append)
+    findings = []
     with one.path.open("rb") as file:
         for item in read_trace(file):
             assert not isinstance(item, Problem), item
             assert item.error is None, item.error
             assert not item.leftover, item.leftover
             found.heard(item.to_daemon, item.header, item.segments)
-    return found.said
+            findings += linter.take(item)
+            replay.take(item)
+    findings += linter.finish()
+    replay.end()
+    linted = [f"lint: {f.rule.name} of client.{f.client} about {f.ino or 0:#x} {f.path}: {f.what}" for f in findings]
+    # Left to replay's rules: "unheard" (asked for something when the test ended) and "wish" (when it is told that all
+    # names of a directory are known, which a capture does not show).
+    replayed = [
+        f"replay: client.{d.client} about {d.ino:#x} at rank {d.rank}: sent {d.sent}, expected {d.expected}"
+        for d in differences
+        if d.rule not in ("unheard", "wish")
+    ]
+    return ReadBack(found.said, linted, replayed + [f"replay: {failure}" for failure in replay.failures])
 
 
 def keep(folder: Path, name: str) -> list[Path]:

@@ -320,7 +320,8 @@ def refused_by_stock(conf: Path) -> bool:
     return stock("-c", str(conf), "--show-config-value", "client_mountpoint") is None
 
 
-@pytest.mark.parametrize("option", [name for name in OPTIONS if name not in ("key", "mon_host")])
+# recover_session is the kernel client's.
+@pytest.mark.parametrize("option", [name for name in OPTIONS if name not in ("key", "mon_host", "recover_session")])
 def test_a_default_is_the_stock_one(tmp_path: Path, option: str) -> None:
     conf = tmp_path / "t.conf"
     conf.write_text("[global]\n")

@@ -67,6 +67,7 @@ async def test_a_workload_ends_as_computed_aside(cluster: LiveCluster, conf: Pat
 
 @pytest.mark.parametrize("seconds", [20, pytest.param(SOAK, marks=pytest.mark.soak)])
 @pytest.mark.parametrize("ms_mode", MODES)
+@pytest.mark.unreplayed("a capture does not show what a client did while its connection or its rank was away")
 async def test_broken_connections_reach_no_caller(
     cluster: LiveCluster, conf: Path, clean_recordings: Path, ms_mode: str, seconds: int
 ) -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import base64
+import os
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -12,7 +14,9 @@ import pytest
 from cephcaps import Client, SessionLost, connect
 from cephcaps.auth.cephx import Tickets
 from cephcaps.messenger.connection import Connection
+from cephwire.codec import Codec
 from cephwire.entity import EntityType
+from cephwire.keys import CRYPTO_KEY, CryptoKey, CryptoType
 
 from .agreement import agrees_at_rest
 from .cluster import LiveCluster
@@ -188,6 +192,24 @@ async def own_key(cluster: LiveCluster, ms_mode: str | None = None) -> AsyncIter
     name = await cluster.aio.add_client_key("own", mon="allow r", mds="allow rw", osd="allow rw")
     async with connect(cluster.conf, name=name, ms_mode=ms_mode) as client:
         yield client
+
+
+async def test_tickets_of_a_key_of_the_older_kind_are_renewed_too(new_cluster: Callable[..., LiveCluster]) -> None:
+    lifetime = 8
+    cluster = new_cluster(mds=1, extra=lifetimes(service=lifetime, auth=lifetime))
+    if cluster.release.name != "pacific":  # which has no other kind
+        await cluster.aio.ceph("mon", "set", "auth_allowed_ciphers", "aes,aes256k")
+    key = Codec(CRYPTO_KEY).encode(CryptoKey(CryptoType.AES, int(time.time()) * 10**9, os.urandom(16)))
+    with cluster.keyring.open("a") as keyring:
+        keyring.write(f"\n[client.own]\n\tkey = {base64.b64encode(key).decode()}\n")
+    await restore_key(cluster)
+    async with connect(cluster.conf, name="client.own") as client, always_usable(client):
+        known, connection = client.global_id, monitor_in_use(client)
+        await asyncio.sleep(2.5 * lifetime)
+        assert monitor_in_use(client) is connection
+        cut(client, client.sessions[0].connection)
+        await client.mkdir("/older")
+        assert client.global_id == known
 
 
 async def delete_key(cluster: LiveCluster) -> None:

@@ -274,3 +274,17 @@ async def test_what_we_ask_to_be_changed_is_not_asked_back_from_us(conf: Path) -
             await client.listdir("/asked-back")
             await client.sync()
             assert events.drain() == []
+
+
+async def test_names_just_made_are_listed_though_their_directory_was_dropped(conf: Path) -> None:
+    """An MDS tells how many entries a directory had before what is not durable yet."""
+    async with connect(conf) as client:
+        await client.mkdir("/just-made")
+        for number in range(20):
+            async with client.open(f"/just-made/{number}", "x"):
+                pass
+        client.drop_caches()
+        assert len(await client.listdir("/just-made")) == 20
+        client.drop_caches()
+        await client.stat("/just-made/3")
+        assert len(await client.listdir("/just-made")) == 20

@@ -10,7 +10,7 @@ import pytest
 from cephcaps.testing import TestCluster
 
 from .cluster import LiveCluster
-from .history import Step, play
+from .story import Step, play
 
 STEPS = 300
 LEAST_AGREEMENT = 0.7

@@ -66,6 +66,8 @@ class PeerV1(Peer):
         sign_with: signs with this instead of the session key; ``signs`` False leaves it out.
         first_seq: of messages is this and one; a daemon's is random.
         global_seq: the highest it has seen of this client.
+        challenged: it waits for the answer to its challenge, or has had it (ceph: src/mon/MonClient.cc,
+            ``handle_auth_request``).
     """
 
     def __init__(self, kind: EntityType, addr: EntityAddr, login: Login, modes: tuple[ConMode, ...]) -> None:
@@ -87,6 +89,7 @@ class PeerV1(Peer):
         self.signs = True
         self.first_seq = 0
         self.global_seq = 0
+        self.challenged = False
         self.signable = True
         self._pending = b""
         self._reading = self._read()
@@ -158,10 +161,18 @@ class PeerV1(Peer):
             found = self.login.request(
                 AuthRequest(connect.authorizer_protocol, (ConMode.CRC,), authorizer), ConMode.CRC
             )
+            if not self.challenged and isinstance(found, AuthDone) and self.connects[0][1] != authorizer:
+                # It answers a challenge that this end does not remember.
+                first = AuthRequest(connect.authorizer_protocol, (ConMode.CRC,), self.connects[0][1])
+                found = self.login.request(first, ConMode.CRC)
+            elif self.challenged and isinstance(found, AuthReplyMore):
+                self.challenged = False
+                return self.reply(MsgrTag.BADAUTHORIZER), b""
             if isinstance(found, AuthBadMethod):
                 return self.reply(MsgrTag.BADAUTHORIZER), b""
             proof = found.payload
             if isinstance(found, AuthReplyMore):
+                self.challenged = True
                 return self.reply(MsgrTag.CHALLENGE_AUTHORIZER, size=len(proof)), proof
         tag, values = self.settle(connect)
         return self.reply(tag, size=len(proof), **values), proof
@@ -170,6 +181,7 @@ class PeerV1(Peer):
         """Which session it is to be."""
         key, kept = self.client_addr.nonce, self.keeps.get(self.client_addr.nonce)
         if connect.global_seq < self.global_seq:
+            self.challenged = False  # as where another connection of ours takes this one's socket over
             return MsgrTag.RETRY_GLOBAL, {"global_seq": self.global_seq}
         if not connect.connect_seq:
             kept = self.keeps[key] = Kept(out_seq=self.first_seq)

@@ -273,6 +273,16 @@ def test_ms_mode_decides_for_monitors_and_mdss_alike(mode: str, modes: tuple[str
     assert (config.mon_modes, config.mds_modes) == (modes, modes)
 
 
+def test_messenger_v1_is_asked_for_in_the_call_alone() -> None:
+    config = load("mon host = a\n", ms_mode="legacy")
+
+    assert config.legacy
+    assert config.with_mon_values({"ms_client_mode": "secure"}).legacy
+    assert not load("mon host = a\n").legacy
+    with pytest.raises(ConfigError, match=r"ms_client_mode = 'legacy' .* is not a list of crc, secure"):
+        load("mon host = a\nms client mode = legacy\n")
+
+
 def test_lists_are_cut_at_all_that_ceph_cuts_them_at() -> None:
     assert load("mon host = a\nms client mode = 'secure,;= \tcrc crc'\n").mds_modes == ("secure", "crc")
 

@@ -10,6 +10,7 @@ import pytest
 from cephcaps.auth.cephx import TicketRefused
 from cephcaps.errors import AuthError, CephError, ConnectionFailed, MalformedMessage, ProtocolViolation
 from cephcaps.messenger.connection import Phase
+from cephcaps.messenger.crc import crc32c
 from cephcaps.messenger.framing import FrameWriter
 from cephwire.control import (
     IDENT_LOSSY,
@@ -32,7 +33,7 @@ from cephwire.control import (
 )
 from cephwire.entity import AddrType, EntityAddr, EntityType, addresses
 from cephwire.features import CLIENT_FEATURES, REQUIRED_FEATURES
-from cephwire.frames import BannerFeature, LateStatus, Tag
+from cephwire.frames import FRAME_COMPRESSED, BannerFeature, LateStatus, Tag
 from cephwire.keys import CryptoType
 from cephwire.mon_messages import MConfig, MonGetMap
 from cephwire.session import ClientSession, SessionOp
@@ -170,11 +171,12 @@ def refused(pair: Pair, error: type[CephError], text: str, *, greeting: bytes | 
         (bytes(300), ConnectionFailed, r"it is no Ceph daemon"),
         (banner(0), ConnectionFailed, r"mon at v2:192\.0\.2\.1:3300/0 speaks another messenger: supports 0x0"),
         (banner(BannerFeature.COMPRESSION), ConnectionFailed, r"192\.0\.2\.1:3300/0 .* msgr2\.1 \(Ceph 14"),
-        (banner(3, 2), ConnectionFailed, r"192\.0\.2\.1:3300/0 speaks another messenger: .* requires 0x2"),
+        (banner(5, 4), ConnectionFailed, r"192\.0\.2\.1:3300/0 speaks another messenger: .* requires 0x4"),
+        (banner(3, 2), ConnectionFailed, r"192\.0\.2\.1:3300/0 requires on-wire compression, which is not spoken here"),
         (b"ceph v2\n\xff\xff" + bytes(300), MalformedMessage, "BannerHeader.payload_len at byte 8: 65535, over 4096"),
         (b"ceph v2\n\x08\x00" + bytes(300), MalformedMessage, "Banner.required at byte 8"),
     ],
-    ids=["v1", "ssh", "zeros", "revision 0", "no revision 1", "needs more", "endless", "short"],
+    ids=["v1", "ssh", "zeros", "revision 0", "no revision 1", "needs more", "needs compression", "endless", "short"],
 )
 def test_a_port_that_does_not_speak_our_messenger_is_left(greeting: bytes, error: type[CephError], text: str) -> None:
     refused(mon_pair(), error, text, greeting=greeting)
@@ -330,6 +332,7 @@ def test_a_message_before_the_connection_is_made_ends_it(kind: type[Any]) -> Non
         (raw(Tag.ACK, bytes(8), b"more"), "sent frame 20 of 2 segments"),
         (raw(Tag.HELLO, controls[Tag.HELLO].encode(Hello(1, CLIENT_ADDR))), "sent HELLO while we awaited messages"),
         (raw(Tag.WAIT, b""), "sent WAIT while we awaited messages"),
+        (raw(Tag.COMPRESSION_DONE, bytes(5)), "sent COMPRESSION_DONE while we awaited messages"),
         (raw(Tag.AUTH_DONE, controls[Tag.AUTH_DONE].encode(AuthDone(1, 1, b""))), "sent AUTH_DONE while we awaited"),
         (raw(Tag.SESSION_RECONNECT_OK, bytes(8)), "sent SESSION_RECONNECT_OK while we awaited messages"),
     ],
@@ -339,6 +342,19 @@ def test_a_frame_that_does_not_belong_there_ends_the_connection(frame: bytes, te
 
     with pytest.raises(ProtocolViolation, match=f"mon at .* {text}"):
         pair.client.receive(frame, 1.0)
+
+
+def test_a_compressed_frame_ends_the_connection() -> None:
+    pair = mds_pair().meet()
+    pair.server.send(MConfig({}))
+    frame = bytearray(flushed(pair.server.out))
+    frame[26] |= FRAME_COMPRESSED
+    frame[28:32] = crc32c(0, bytes(frame[:28])).to_bytes(4, "little")
+    pair.server.out.append(bytes(frame))
+
+    with pytest.raises(MalformedMessage, match=r"Preamble\.flags at byte 26: a compressed frame, which was not"):
+        pair.receive()
+    assert not pair.owner.messages
 
 
 def test_a_control_frame_that_is_too_short_is_malformed() -> None:

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from cephcaps.core import Close, Mount
 from cephcaps.errors import AuthError, ConnectionFailed, MdsError, RequestTimeout
+from cephcaps.mds.requests import Operation
 from cephcaps.messenger.connection import Phase
 from cephwire.caps import CapOp
 from cephwire.control import ConMode
@@ -18,7 +19,7 @@ from cephwire.mdsmap import MdsState
 from cephwire.mon_messages import MonSubscribe
 from cephwire.reply import ClientRequestForward
 from cephwire.request import ClientRequest, FilePath
-from cephwire.requestargs import GetattrArgs
+from cephwire.requestargs import GetattrArgs, MkdirArgs
 from cephwire.requestop import RequestOp
 from cephwire.session import ClientSession, SessionOp
 from tests.session import samples
@@ -181,6 +182,32 @@ def test_closing_fails_a_mount_under_way() -> None:
     world.call(Close())
 
     assert isinstance(world.results[token], ConnectionFailed)
+
+
+def test_a_hurried_close_waits_for_the_mds_to_agree_and_for_no_change() -> None:
+    world = mounted()
+    peer = world.ranks[0].peer
+    path = FilePath(1, "new")
+    world.call(Operation(RequestOp.MKDIR, path, "/new", MkdirArgs(0o40755)))
+    patient = world.call(Close())
+    assert SessionOp.REQUEST_CLOSE not in [op for op, _ in peer.session_ops()]
+
+    world.cancel(patient)
+    hurried = world.call(Close(hurried=True))
+
+    assert peer.session_ops()[-1] == (SessionOp.REQUEST_CLOSE, 0)
+    assert world.results[hurried] is None
+    assert world.session.state == "closed"
+
+
+def test_an_mds_is_told_that_a_client_leaves_though_it_does_not_wait() -> None:
+    world = mounted()
+    peer = world.ranks[0].peer
+
+    world.core.stop(world.now)
+    world.run()
+
+    assert peer.session_ops()[-1] == (SessionOp.REQUEST_CLOSE, 0)
 
 
 # Bad peers

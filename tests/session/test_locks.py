@@ -111,6 +111,8 @@ class ModelMds:
 
 
 RIVAL = 99
+NOBODY = 10**6
+"""The token of a caller who leaves."""
 
 
 class Locking:
@@ -120,6 +122,7 @@ class Locking:
         results: by token, the errno a call failed with, 0 where it did not.
         believed: what callers have been told they hold, by owner and byte.
         asked: requests of each kind that left.
+        usable: whether there is a session to send them in.
     """
 
     def __init__(self) -> None:
@@ -137,9 +140,19 @@ class Locking:
         self.believed: dict[int, dict[int, int]] = {}
         self.calls: dict[int, LockCall] = {}
         self.asked: Counter[str] = Counter()
+        self.usable = True
         self._token = 0
 
+    def serve(self) -> None:
+        """The MDS can be reached again."""
+        self.usable = True
+        for request in self.requests:
+            if not request.sent:
+                self._route(request, 0.0)
+
     def _route(self, request: Request, now: float) -> None:
+        if not self.usable:
+            return
         request.sent, request.rank = True, 0
         args = request.operation.args
         assert isinstance(args, FileLockArgs)
@@ -319,6 +332,24 @@ def test_a_lock_that_never_left_is_forgotten() -> None:
     it.cancel(token)
 
     assert (list(it.to_mds), it.requests.by_tid) == ([], {})
+
+
+@pytest.mark.parametrize("closes", [False, True])
+def test_an_unlock_that_has_not_left_yet_does_so_though_its_caller_is_gone(closes: bool) -> None:
+    it = Locking()
+    it.ask(call(X))
+    it.settle()
+    it.usable = False
+    if closes:
+        it.locks.close(NOBODY, 1, "/file", NEVER, 0.0)
+        it.cancel(NOBODY)
+    else:
+        it.cancel(it.ask(call(U)))
+
+    it.serve()
+    it.settle()
+
+    assert (it.inode.locks, it.mds.held_by(1), it.requests.by_tid) == (None, {}, {})
 
 
 def test_an_unlock_reaches_what_is_held_though_its_owner_waits_for_more_of_it() -> None:

@@ -13,6 +13,7 @@ from cephwire.codec import Codec
 from cephwire.control import AuthDone, AuthRequest, ClientIdent, ConMode, IdentMissingFeatures, Keepalive2
 from cephwire.entity import EntityAddr, EntityType
 from cephwire.mon_messages import MAuth, MAuthReply, MConfig, MonSubscribe, Subscription
+from cephwire.session import SessionOp
 from tests.session import samples
 from tests.session.handshakes import ADMIN
 from tests.session.peers import entropy
@@ -517,6 +518,16 @@ def test_an_identity_that_no_monitor_believes_any_more_is_given_up_and_sessions_
     world.advance(2 * SERVICE_VALIDITY)
     assert usable(world)
     assert len(world.happened("mon.connected")) == 2
+
+
+def test_an_identity_given_up_leaves_nothing_behind_where_its_connection_stands() -> None:
+    world = mounted(mds=2)
+    refuse_all_tickets(world)
+
+    world.lose(standing(world))
+    world.advance(5.0, until=lambda: world.core.monitors.ready)
+
+    assert world.ranks[0].peer.session_ops()[-1] == (SessionOp.REQUEST_CLOSE, 0)
 
 
 def test_an_identity_slept_away_while_the_clock_stood_still_is_given_up_once_an_mds_refuses_the_ticket() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -72,7 +73,7 @@ def test_the_first_attempt_comes_at_once_and_the_next_after_pauses() -> None:
         world.advance(20.0, until=lambda: len(world.dialled) > before)  # noqa: B023
         tries.append(world.now)
 
-    pauses = [later - earlier for earlier, later in zip(tries, tries[1:], strict=False)]
+    pauses = [later - earlier for earlier, later in pairwise(tries)]
     assert all(longest / 2 <= pause <= longest for pause, longest in zip(pauses, [0.2, 0.4, 0.8, 1.6], strict=True))
 
 

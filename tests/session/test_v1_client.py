@@ -1,4 +1,4 @@
-"""A whole client over messenger v1: it mounts, goes on over broken connections, and tells evictions and refusals apart."""
+"""A whole client over messenger v1: it mounts, goes on over broken connections, follows a rank that is taken over."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import pytest
 
 from cephcaps.client import resolve
 from cephcaps.config import MonAddress, parse_mon_host
+from cephcaps.core import Mount
 from cephcaps.errors import AuthError, ConfigError
 from cephwire.entity import AddrType, AddrVec, EntityAddr
 from cephwire.keys import CryptoType
@@ -94,12 +95,14 @@ def test_a_refused_ticket_is_replaced_once() -> None:
     assert len(world.ranks[0].peers) == 2
 
 
-def test_a_fresh_ticket_that_is_refused_too_fails_those_who_wait() -> None:
+def test_if_fresh_tickets_are_refused_again_and_again_those_who_wait_are_told() -> None:
     world = legacy()
     refusing(world, 99)
 
-    assert isinstance(world.mount(), AuthError)
-    assert len(world.ranks[0].peers) == 2
+    token = world.call(Mount(), 60.0)
+    world.advance(30.0)
+    assert isinstance(world.results[token], AuthError)
+    assert len(world.ranks[0].peers) == 6
 
 
 def test_a_wrong_key_fails_the_mount() -> None:

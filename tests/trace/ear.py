@@ -9,6 +9,7 @@ from typing import Any
 
 from cephcaps.trace.capture import Packet
 from cephcaps.trace.items import Item
+from cephcaps.trace.packets import segments
 from cephcaps.trace.tcp import PATIENCE, Assembler
 from tests.trace.packet_maker import ACK, START, Talk
 
@@ -65,7 +66,7 @@ class Ear:
     def hear(self, *some: Iterable[Packet]) -> None:
         for packet in (packet for each in some for packet in each):
             self.ns = packet.ns
-            self.assembler.packet(packet)
+            self.assembler.packet(packet, *segments([packet]))
 
     def only(self) -> Heard:
         (stream,) = self.streams

@@ -12,6 +12,7 @@ from cephwire.inode import NOSNAP, FileLayout, IssuedCap
 from cephwire.lease import ClientLease, LeaseAction
 from cephwire.reconnect import CapReconnect, ClientReconnect, ReconnectCap
 from cephwire.request import RequestRelease
+from cephwire.requestargs import SetattrArgs, SetattrMask
 from cephwire.requestop import RequestOp
 from cephwire.session import ClientSession, SessionOp
 from tests.trace.rendering import FILE, ROOT, caps, down, flow, inode, reply, request, up
@@ -135,7 +136,8 @@ class Scene:
     def request(self, bits: int, seq: int, *, issue_seq: int = 1, tid: int = 100, **more: Any) -> None:
         """One that gives bits back along with it."""
         record = RequestRelease(FILE, 7, bits, 0, seq, issue_seq, 0)
-        self.sends(request(RequestOp.SETATTR, FILE, releases=(record,), **more), tid=tid)
+        args = SetattrArgs(0o600, 0, 0, 0, 0, 0, 0, SetattrMask.MODE, 0)
+        self.sends(request(RequestOp.SETATTR, FILE, releases=(record,), args=args, **more), tid=tid)
 
     # Leases
 

@@ -138,7 +138,8 @@ def capture(items: Iterable[Traced]) -> bytes:
         flow = item.flow
         if flow.number not in talks:
             client = EntityAddr.make(AddrType.LEGACY, "192.0.2.7", 50000 + flow.number, 1)
-            daemon = EntityAddr.make(AddrType.LEGACY, "192.0.2.2", 6800, 1)
+            host, _, port = flow.daemon.rpartition(":")
+            daemon = EntityAddr.make(AddrType.LEGACY, host, int(port), 1)
             ends = EntityNum(EntityType.CLIENT, flow.client_id or 0), EntityNum(EntityType.MDS, flow.daemon_num or 0)
             talks[flow.number] = Synthetic(Peers(*ends, client, daemon, CLIENT_FEATURES, False, 0), flow.number)
             talks[flow.number].begin(blocks, item.ns)

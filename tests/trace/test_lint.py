@@ -13,6 +13,7 @@ from cephwire.caprelease import CapItem, ClientCapRelease
 from cephwire.caps import CapFlag, CapOp, ClientCapsFlag
 from cephwire.lease import LeaseAction
 from cephwire.request import RequestFlag
+from cephwire.requestargs import MkdirArgs
 from cephwire.requestop import RequestOp
 from cephwire.session import ClientSession, SessionOp
 from tests.trace.lint_scene import FULL, PIN, READ, SHARED, Scene
@@ -295,7 +296,7 @@ def an_exported_cap_is_released_while_its_successor_is_used(scene: Scene, wrong:
 def unsafe_requests_come_after_the_reconnect(scene: Scene, wrong: bool) -> None:
     scene.looks_up()
     scene.fails_over()
-    replayed = request(RequestOp.MKDIR, FILE, "new", flags=RequestFlag.REPLAY)
+    replayed = request(RequestOp.MKDIR, FILE, "new", args=MkdirArgs(0o755), flags=RequestFlag.REPLAY)
     if not wrong:
         scene.sends(replayed, tid=9)
     scene.reconnect(FULL)
@@ -321,7 +322,7 @@ def a_request_gives_caps_back_before_the_reconnect(scene: Scene, wrong: bool) ->
     if wrong:
         scene.request(READ, 1)
     else:
-        scene.sends(request(RequestOp.SETATTR, FILE), tid=100)
+        scene.sends(request(RequestOp.GETATTR, FILE), tid=100)
     scene.reconnect(FULL)
     scene.session(SessionOp.OPEN)
 
@@ -520,6 +521,32 @@ def test_a_release_that_was_queued_before_the_cap_came_back_is_no_fault() -> Non
     scene.told(CapOp.REVOKE, SHARED, 3)
     scene.update(SHARED, 3, issue_seq=2)
     scene.on_time(15)
+    assert judged(scene.items) == []
+
+
+def test_a_release_of_a_client_at_work_is_not_taken_for_a_late_answer_to_a_recall() -> None:
+    """Seen of libcephfs: nothing could be given back when it was recalled; files closed and unlinked later are."""
+    scene = Scene()
+    scene.open()
+    scene.looks_up()
+    scene.session(SessionOp.RECALL_STATE)
+    scene.session(SessionOp.FLUSHMSG, 3)
+    scene.sends(ClientSession(SessionOp.FLUSHMSG_ACK, 3))
+    scene.request(READ, 1)
+    scene.release()
+    assert judged(scene.items) == []
+
+
+def test_write_bits_of_an_earlier_cap_have_nothing_to_do_with_a_later_one_s_flushsnap() -> None:
+    """Seen of libcephfs: a cap that is released comes back with another cap_id, and seqs from 1."""
+    scene = Scene()
+    scene.open()
+    scene.looks_up(seq=7)
+    scene.update(READ, 7, issue_seq=7)
+    scene.release(issue_seq=7)
+    scene.looks_up(seq=1, cap_id=8)
+    scene.flushsnap(FULL, 1, 2)
+    scene.acked(1, op=CapOp.FLUSHSNAP_ACK, follows=2)
     assert judged(scene.items) == []
 
 

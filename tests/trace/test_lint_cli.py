@@ -13,6 +13,7 @@ from cephcaps.cli import main
 from cephwire.caps import CapOp
 from tests.trace.lint_scene import READ, Scene
 from tests.trace.rendering import capture, encoded
+from tests.trace.test_lint import SCENES, Play, played
 
 NETWORK = {"asyncio", "socket", "anyio", "ssl", "structlog", "cephcaps.client", "cephcaps.core", "rich", "selectors"}
 
@@ -46,6 +47,17 @@ def test_a_broken_rule(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> No
     assert when.endswith("not answered until the trace ends, 20.000 s later")
     assert said == "    MDS said last:    revoke seq 2 mseq 0 caps pAsLsXsFscr"
     assert "1 finding in 11 messages between clients and MDSs: 1 revoke-unanswered" in told.err
+
+
+@SCENES
+def test_a_fault_is_found_in_a_file(rule: str, play: Play, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Each rule's planted fault, by way of messages, packets and a pcapng file; and nothing where it is done right."""
+    for wrong in (False, True):
+        path = tmp_path / "scene.pcapng"
+        path.write_bytes(capture(encoded(item) for item in played(play, wrong=wrong)))  # type: ignore[arg-type]
+        assert main(["lint", "-f", "json", str(path)]) == int(wrong)
+        found = [json.loads(line)["rule"] for line in capsys.readouterr().out.splitlines()]
+        assert found == [rule] * wrong
 
 
 def test_findings_as_json(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

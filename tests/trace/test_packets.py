@@ -15,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cephcaps.trace.capture import Packet
-from cephcaps.trace.packets import MalformedPacket, Segment, ends, reverse, segment
+from cephcaps.trace.packets import MalformedPacket, Segment, ends, reverse, segment, segments
 from tests.trace.packet_maker import ACK, FIN, LINKS, PSH, enhanced, ethernet, interface, ipv4, ipv6, section, tcp
 
 Wrap = Callable[[bytes], bytes]
@@ -29,7 +29,13 @@ TCP = tcp(PORTS, 0xFFFFFFF0, 77, PSH | ACK, SAID)
 
 
 def read(data: bytes, link: int = 101, size: int | None = None) -> Segment | None:
-    return segment(Packet(0, link, data, len(data) if size is None else size))
+    """What `segment` and `segments`, which need not go the same way, both say."""
+    packet = Packet(0, link, data, len(data) if size is None else size)
+    (found,) = segments([packet])
+    if isinstance(found, MalformedPacket):
+        raise found
+    assert found == segment(packet)
+    return found
 
 
 def holds(found: Segment | None, payload: bytes = SAID, size: int | None = None) -> bool:

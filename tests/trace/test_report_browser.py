@@ -8,6 +8,7 @@ for pictures of what was seen.
 from __future__ import annotations
 
 import base64
+import gzip
 import json
 import os
 import select
@@ -21,9 +22,11 @@ from typing import Any
 
 import pytest
 
+from cephcaps.cli import main
 from cephcaps.trace.report import page, report_data
 from cephwire.caps import CapOp
 from tests.trace.rendering import caps, down
+from tests.trace.test_replay import LIBCEPHFS
 from tests.trace.test_report import FILE, SHARED, gathered, opened, rooted, storm
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
@@ -104,9 +107,15 @@ class Browser:
     def mouse(self, kind: str, x: float, y: float, **more: Any) -> None:
         self.ask("Input.dispatchMouseEvent", type=kind, x=x, y=y, **more)
 
-    def picture(self, name: str) -> None:
+    def picture(self, name: str, of: str = "") -> None:
+        """What is seen, or of the page the element ``of``."""
         if folder := os.environ.get("CEPHCAPS_SCREENSHOTS"):
-            raw = base64.b64decode(self.ask("Page.captureScreenshot", format="png")["data"])
+            how: dict[str, Any] = {"format": "png"}
+            if of:
+                box = f"const r = document.querySelector({of!r}).getBoundingClientRect()"
+                size = "{x: r.x + scrollX, y: r.y + scrollY, width: r.width, height: Math.min(r.height, 900), scale: 1}"
+                how |= {"clip": self.run(f"(() => {{ {box}; return {size}; }})()"), "captureBeyondViewport": True}
+            raw = base64.b64decode(self.ask("Page.captureScreenshot", **how)["data"])
             (Path(folder) / f"{name}.png").write_bytes(raw)
 
 
@@ -210,6 +219,33 @@ def test_lanes_are_drawn_and_zoom_pans_and_keys_work(tab: Browser, tmp_path: Pat
     assert tab.run("document.documentElement.dataset.error ?? ''") == ""
     print(f"{messages} messages: drawn after {took:.2f} s, {a_frame * 1000:.0f} ms from key to picture")
     assert took < USABLE
+
+
+def test_a_capture_of_libcephfs_is_shown(tab: Browser, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The pictures of docs/report.md: CEPHCAPS_SCREENSHOTS=docs/images pytest -m soak -k libcephfs_is_shown FILE."""
+    capture, out = tmp_path / "libcephfs-pacific.pcapng", tmp_path / "report.html"
+    capture.write_bytes(gzip.decompress(LIBCEPHFS.read_bytes()))
+    monkeypatch.setenv("CEPHCAPS_SCREENSHOTS", str(Path(os.environ.get("CEPHCAPS_SCREENSHOTS", tmp_path)).absolute()))
+    monkeypatch.chdir(tmp_path)
+    assert main(["report", capture.name, "-o", str(out)]) == 0
+    tab.ask("Emulation.setDeviceMetricsOverride", width=1200, height=900, deviceScaleFactor=1, mobile=False)
+    tab.load(out)
+    assert "wanted back" in tab.run("document.getElementById('verdict').textContent")
+    tab.picture("report-overview")
+
+    find = "const f = document.getElementById('find'); f.value = '/conflicts.1/1'; f.dispatchEvent(new Event('input'))"
+    tab.run(f"(() => {{ {find}; }})()")
+    tab.run("document.getElementById('lanes').scrollIntoView({behavior: 'instant'})")
+    tab.run("document.getElementById('lanes').focus({preventScroll: true})")
+    tab.press("r")
+    for _ in range(8):
+        tab.press("-")
+    assert int(tab.run("document.getElementById('lanes').dataset.stretchesDrawn")) > 0
+    tab.picture("report-lanes", "#who")
+    tab.press("Enter")
+    assert tab.run("document.querySelectorAll('#diagram svg line').length") > 2
+    tab.picture("report-sequence", "#sequence")
+    assert tab.said == []
 
 
 def test_nothing_out_of_a_capture_runs(tab: Browser, tmp_path: Path) -> None:

@@ -139,6 +139,29 @@ def test_the_tail_of_a_newer_version_is_skipped_and_reported() -> None:
     assert leftover == [Leftover("Outer.items", 17, 2)]
 
 
+def test_what_is_right_needs_no_second_reading() -> None:
+    newer = bytes.fromhex("01 01000000 0901 08000000 0200 03000000 eeee 01000000 78")
+    codec = Codec[Outer](OUTER)
+
+    assert codec.decode(newer) == codec.decode(codec.encode(ONE)) == ONE
+    assert not codec._exact
+
+
+def test_a_structure_may_not_read_what_follows_it() -> None:
+    cut = bytes.fromhex("01 01000000 0201 04000000 0200 03000000 01000000 78")
+    with pytest.raises(MalformedMessage, match=r"^Inner\.late at byte 13: needs 4 bytes, got 2$"):
+        Codec(OUTER).decode(cut)
+
+
+def test_what_failed_leaves_nothing_over() -> None:
+    leftover: list[Leftover] = []
+    with pytest.raises(MalformedMessage):
+        Codec(OUTER).decode(
+            bytes.fromhex("01 01000000 0901 08000000 0200 03000000 eeee 05000000 78"), leftover=leftover
+        )
+    assert not leftover
+
+
 def test_an_older_version_gets_the_default_of_what_it_lacks() -> None:
     assert Codec(OUTER).decode(bytes.fromhex("01 01000000 0101 02000000 0200 00000000")).items == (Inner(2, 7),)
 

@@ -100,8 +100,10 @@ class Hearing:
                 self._keys.clear()
             self._keys[flow.number] = key
         session = state.session(state.client(key), flow.daemon)
-        if flow.daemon_num is not None and flow.daemon_num >= 0:
+        if flow.daemon_num is not None and flow.daemon_num >= 0 and session.rank != flow.daemon_num:
             session.rank = flow.daemon_num
+            if session.open:  # it was not known yet when the client reconnected
+                self._replaces(session)
         return session
 
     def _missed(self, flow: Flow | None) -> None:
@@ -229,10 +231,14 @@ class Hearing:
             for group in self._groups:
                 group.ended(before, "replaced", session)
         session.open = session.whole = True
-        for other in list(session.client.sessions.values()):
-            if other is not session and other.rank == session.rank is not None:
-                self._end(other, "replaced", session)
+        self._replaces(session)
         return session
+
+    def _replaces(self, session: Session) -> None:
+        """Sessions with daemons that had the rank before are over."""
+        for other in list(session.client.sessions.values()):
+            if other.number < session.number and other.rank == session.rank is not None:
+                self._end(other, "replaced", session)
 
     def _reconnected(self, session: Session, item: Traced, m: ClientReconnect) -> None:
         session.parts = bool(m.more)

@@ -11,6 +11,8 @@ from cephcaps.trace.lint.revokes import ENDS, PATIENCE
 from cephcaps.trace.lint.rules import Ended, Report, Rules
 from cephcaps.trace.lint.state import Cap, Claim, Session, State
 from cephcaps.trace.view import duration
+from cephwire.caps import ClientCaps
+from cephwire.request import ClientRequest
 from cephwire.scalars import NSEC
 from cephwire.session import ClientSession, SessionOp
 
@@ -90,6 +92,8 @@ class Sessions(Rules):
         course = self._course(session)
         if course.pushes is None and session.whole:
             course.pushes = 0
+        if isinstance(item.message, (ClientCaps, ClientRequest)):
+            course.acked = 0  # it is at work: what it gives back now may have come free since
         self._late(session, course, item.ns)
 
     def heard(self, session: Session, item: Traced) -> None:

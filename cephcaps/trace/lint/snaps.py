@@ -51,7 +51,9 @@ class Snaps(Rules):
 
     def told(self, session: Session, cap: Cap | None, told: Told) -> None:
         gave = self._gave.get((session.number, told.ino))
-        if gave is not None and told.caps & Bits.ANY_FILE_WR and (gave.seq is None or after(told.seq, gave.seq)):
+        if gave is None or not told.caps & Bits.ANY_FILE_WR:
+            return
+        if told.cap_id != gave.cap_id or gave.seq is None or after(told.seq, gave.seq):
             self._gave.pop((session.number, told.ino))  # it may change it again
 
     def flushed(self, session: Session, cap: Cap | None, item: Traced, message: ClientCaps) -> None:

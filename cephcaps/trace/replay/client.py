@@ -8,14 +8,13 @@ from functools import partial
 from typing import Final
 
 from cephcaps.engine.dentries import is_complete
-from cephcaps.engine.inode import Inode, InodeCap
-from cephcaps.engine.realms import decode_trace
+from cephcaps.engine.inode import Inode, InodeCap, SnapContext
 from cephcaps.errors import SessionLost
 from cephcaps.trace.known import Recent
 from cephcaps.trace.replay.driven import Driven
 from cephcaps.trace.replay.expected import Expected
 from cephcaps.trace.replay.foresight import TELLS, Foresight
-from cephcaps.trace.replay.infer import USABLE, changed, prepare, stop_writing, write_until_flushed
+from cephcaps.trace.replay.infer import changed, prepare
 from cephcaps.trace.replay.result import Difference, Tally
 from cephcaps.trace.replay.rules import Context
 from cephcaps.trace.replay.said import Said, of_cap
@@ -31,7 +30,7 @@ from cephwire.requestargs import OpenArgs, OpenFlag
 from cephwire.session import ClientSession, SessionOp
 from cephwire.snap import ClientSnap
 
-__all__ = ["CapturedClient"]
+__all__ = ["CapturedClient", "file_mode"]
 
 NEVER: Final = float("inf")
 NS: Final = 1_000_000_000
@@ -56,7 +55,7 @@ class CapturedClient:
     ) -> None:
         self.client = client
         self.tally = Tally()
-        self.engine = Driven()
+        self.engine = Driven(self._snapped)
         self.expected = Expected(client, self.tally, found, inos)
         self.foresight = Foresight(client, window, self.engine, self.expected)
         self._window = window
@@ -64,9 +63,11 @@ class CapturedClient:
         """Ranks with whose session everything since its beginning was seen."""
         self._reconnecting: set[int] = set()
         self._features: dict[int, int] = {}
-        self._wished: Recent[tuple[int, int, int], int] = Recent()
-        """What it last said to want of each cap."""
+        self._wished: Recent[tuple[int, int, int], tuple[int, int]] = Recent()
+        """What it last said to want of each cap, and under which issue_seq."""
         self._requests: OrderedDict[int, ClientRequest] = OrderedDict()
+        self._owing: dict[tuple[int, int], tuple[str, int]] = {}
+        """Caps of which the MDS's message waits for an answer, by rank and inode: its kind, and the bits of before."""
         self._ns = 0
 
     @property
@@ -88,7 +89,7 @@ class CapturedClient:
             case ClientCaps():
                 self._caps(step, message)
             case ClientSnap():
-                self._snapshots(message.trace, rank)
+                self._expect_snapshots(message.trace)
                 self.engine.receive(rank, message, 0, self.now)
             case ClientLease():
                 self.engine.receive(rank, message, 0, self.now)
@@ -135,14 +136,14 @@ class CapturedClient:
         rank = step.rank
         for told in told_in(message):
             self._before(step, told)
-        self._snapshots(message.snap, rank)
+        self._expect_snapshots(message.snap)
         unknown = [told for told in told_in(message) if not self._followed(rank, told)]
         target, _ = self.engine.reply(rank, message, self.now, self.now)
         for told in unknown:
             self._drop(rank, told.ino)
         request = self._requests.pop(step.item.header.tid, None)
         if request is not None and target is not None and message.result >= 0 and isinstance(request.args, OpenArgs):
-            self.engine.open(target, _file_mode(request.args.flags))
+            self.engine.open(target, file_mode(request.args.flags))
         if request is not None and not message.safe and not isinstance(request.args, OpenArgs):
             self._requests[step.item.header.tid] = request
 
@@ -172,7 +173,7 @@ class CapturedClient:
         if self._cap(rank, message.ino) is None and not self._begins_here(rank, message):
             return
         if message.op == CapOp.IMPORT:
-            self._snapshots(message.snap_trace, rank)
+            self._expect_snapshots(message.snap_trace)
         if message.op in (CapOp.FLUSH_ACK, CapOp.FLUSHSNAP_ACK):
             ours = self.expected.ours(tid)
             self.expected.finished(tid)
@@ -192,34 +193,52 @@ class CapturedClient:
             self._window.spoken(dropped)
             self._said(dropped.said, dropped.step.item.ns)
             return
+        if told.asks_back or cap.revoked_at:
+            self._owing[rank, told.ino] = "revoke" if told.asks_back else "grant", cap.implemented
         if told.max_size is not None and rank == inode.auth_rank:
             inode.max_size = told.max_size
+        if inode.use is not None:
+            # When to report a size, or to ask for more, is a matter of time.
+            inode.use.reported_size, inode.use.wanted_max_size = inode.size, 0
         answer = self.foresight.answer(rank, told, cap)
         if answer is None:
             if is_complete(inode):
                 engine.cache.not_whole(inode)
             return
         said = answer.said
-        if said.dirty and not said.caps & cap.issued & ~told.caps & USABLE and not self.expected.ours(said.tid):
+        for ahead in self._window.ahead(self.client, rank, told.ino):
+            if ahead is answer:
+                break
+            if ahead.said.op == "flushsnap":
+                engine.written(inode, self.now)
+        if said.dirty and not self.expected.ours(said.tid):
             changed(engine, inode, said, self.now)
         prepare(engine, inode, cap, said._replace(wanted=self.foresight.wanted(inode, answer)), told.caps, self.now)
 
-    def _snapshots(self, trace: bytes, rank: int) -> None:
-        """Before a snapshot is heard of: what the client's FLUSHSNAPs will bring had been changed."""
-        ahead = self._window.snaps(self.client)
-        if not ahead or not trace:
-            return
-        realms = decode_trace(trace, self.engine.cache.rank(rank).features).realms
-        newest = max((realm.seq for realm in realms), default=0)
-        for said in ahead:
-            inode = self.engine.cache.inodes.get(said.ino)
-            if inode is None or said.op != "flushsnap" or self.expected.ours(said.tid) or said.follows >= newest:
-                continue
-            context = inode.use.head if inode.use is not None and inode.use.head is not None else None
-            known = context if context is not None else self.engine.cache.context(inode.realm)
-            if known.seq == said.follows:
+    def _expect_snapshots(self, trace: bytes) -> None:
+        """Have the engine look at each inode that the client is going to flush for a snapshot: this may bring it."""
+        if trace:
+            for said in self._coming_snaps():
+                inode = self.engine.cache.inodes.get(said.ino)
+                if inode is not None:
+                    self.engine.cache.use(inode)
+
+    def _snapped(self, inode: Inode, context: SnapContext, until: int) -> Said | None:
+        """The FLUSHSNAP that the client is going to send of ``inode`` as it was under ``context``; what it flushes
+        had been changed by then."""
+        newest = context.snaps[0] if context.snaps else 0
+        for said in self._coming_snaps():
+            # Snapshots that go raise the seq and make no new ones. The kernel names the context it was changed under,
+            # be that before some went (fs/ceph/snap.c, ``ceph_queue_cap_snap``: ``i_head_snapc``), libcephfs the last
+            # before the new snapshot (src/client/Client.cc, ``queue_cap_snap``); there is no snapshot in between.
+            if said.ino == inode.ino and newest <= said.follows <= max(context.seq, until):
+                self.engine.cache.use(inode).head = SnapContext(said.follows, context.snaps)
                 changed(self.engine, inode, said, self.now)
-                write_until_flushed(self.engine, inode, said, self.now)
+                return said
+        return None
+
+    def _coming_snaps(self) -> list[Said]:
+        return [said for said in self._window.snaps(self.client) if not self.expected.ours(said.tid)]
 
     # What the client sent
 
@@ -227,11 +246,13 @@ class CapturedClient:
         message, rank = step.item.message, step.rank
         self._ns = max(self._ns, step.item.ns)
         self.expected.heard(rank, step.item.ns)
+        if rank not in self._reconnecting and (parts := self._window.reconnects(step)):
+            self._reconnect(rank, parts)  # which some of what it brings goes ahead of
         match message:
             case ClientSession():
                 self._asked(rank, message)
             case ClientReconnect():
-                self._reconnect(rank, step)
+                self._tell(rank, step)
                 return
             case ClientRequest() if step.item.header.tid not in self._requests:
                 self._requests[step.item.header.tid] = message
@@ -252,13 +273,18 @@ class CapturedClient:
         inode = self.engine.cache.inodes.get(said.ino)
         cap = inode.caps.get(said.rank) if inode is not None else None
         context = Context(leaving=partial(self._window.leaves, self.client, said.rank))
-        if cap is not None:
+        if inode is not None and cap is not None:
             context = context._replace(had=of_cap("update", said.rank, said.ino, cap), revoking=cap.revoking)
+            context = context._replace(flushing=inode.flushing)
+            if self.expected.give_up(said, self.engine.checks.surplus(inode, cap)):
+                self.engine.yield_to(inode, cap, said)
         before = self._wished.get((said.rank, said.ino, said.cap_id))
-        context = context._replace(wished_anew=before != said.wanted)
+        context = context._replace(wished_anew=before != (said.wanted, said.issue_seq))
         if said.op in TELLS:
-            self._wished[said.rank, said.ino, said.cap_id] = said.wanted
+            self._wished[said.rank, said.ino, said.cap_id] = said.wanted, said.issue_seq
         ours: Said | None = None
+        if said.tid and self.expected.ours(said.tid) and not self.expected.waits(said):
+            self._serves(said.rank)  # it sends again what its rank's last holder may not have got
         if not self.expected.waits(said):
             if inode is None or cap is None:
                 self._of_nothing(said, ns, context)
@@ -298,7 +324,7 @@ class CapturedClient:
                 if cap.rank not in engine.checks.check(inode, now, nodelay=nodelay) and said.dirty:
                     engine.update(inode, cap, now, nodelay=nodelay)
             case "flushsnap":
-                stop_writing(engine, inode, now)
+                engine.written(inode, now)
             case "caprelease":
                 if inode.use is not None:
                     inode.use.modes.clear()
@@ -309,9 +335,10 @@ class CapturedClient:
                 return engine.embed(inode, cap, cap.issued & ~said.caps)
         return None
 
-    def _reconnect(self, rank: int, step: Step) -> None:
+    def _reconnect(self, rank: int, parts: list[Step]) -> None:
+        """The client is about to tell a rank's new holder what it holds."""
         engine = self.engine
-        named = {said.ino: said for said in step.said}
+        named = {said.ino: said for part in parts for said in part.said}
         for inode, cap in list(engine.cache.caps_of(rank)):
             said = named.get(inode.ino)
             if said is None:
@@ -322,6 +349,8 @@ class CapturedClient:
         engine.reconnects.compose(rank, state.gen + 1, NEVER)
         self._reconnecting.add(rank)
         self._drain()
+
+    def _tell(self, rank: int, step: Step) -> None:
         for said in step.said:
             if self.expected.waits(said) or rank in self._sound:
                 self.expected.meet(said, step.item.ns, Context())
@@ -341,10 +370,21 @@ class CapturedClient:
         return inode.caps.get(rank) if inode is not None else None
 
     def _drain(self) -> None:
-        self.expected.add(self.engine.take_out(), self._ns)
+        said = self.engine.take_out()
+        self.expected.add([self._marked(one) for one in said] if self._owing else said, self._ns)
+        self._owing.clear()
+
+    def _marked(self, said: Said) -> Said:
+        """Ours, with a mark if it gives nothing back and has nothing to flush, but answers a message."""
+        kind, before = self._owing.get((said.rank, said.ino), ("", 0))
+        idle = said.op == "update" and not said.dirty and not before & ~said.caps
+        if not idle:
+            return said
+        wished = self._wished.get((said.rank, said.ino, said.cap_id))
+        return said._replace(answers=kind, wanted=said.wanted if wished is None else wished[0])
 
 
-def _file_mode(flags: int) -> int:
+def file_mode(flags: int) -> int:
     """What a file opened with these flags is open for (ceph: src/common/ceph_fs.cc, ``ceph_flags_to_mode``)."""
     if flags & OpenFlag.DIRECTORY:
         return FileMode.PIN

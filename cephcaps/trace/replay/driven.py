@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from cephcaps.engine.cache import Send
 from cephcaps.engine.engine import Engine
-from cephcaps.engine.inode import Inode, InodeCap
+from cephcaps.engine.inode import Inode, InodeCap, SnapContext
 from cephcaps.trace.replay.said import Said, of_cap, said_in
 from cephwire.capbits import Cap
 from cephwire.caprelease import CapItem
@@ -13,7 +15,18 @@ __all__ = ["Driven"]
 
 
 class Driven(Engine):
-    """Never acts by its clock, and lets go of nothing by itself; what it says is its own."""
+    """Never acts by its clock, and lets go of nothing by itself; what it says is its own.
+
+    Args:
+        snapped: what the client is going to flush for a snapshot of an inode as it was under a context, which was the
+            realm's until that had the seq; None if nothing. Is called before the snapshot counts, and has what the
+            FLUSHSNAP tells be changed by then.
+    """
+
+    def __init__(self, snapped: Callable[[Inode, SnapContext, int], Said | None]) -> None:
+        super().__init__()
+        self._snapped = snapped
+        self.realms._queue = self._snapshot
 
     def _unlinked(self, inode: Inode, now: float) -> None:
         pass
@@ -33,11 +46,33 @@ class Driven(Engine):
             for said in said_in(action.rank, action.message, action.tid)
         ]
 
+    def surplus(self, inode: Inode, bits: int) -> int:
+        """Those of ``bits`` that are not worth keeping, once they are held."""
+        return bits & ~self.checks._retained(inode)
+
     def open(self, inode: Inode, mode: int) -> None:
         """A handle was opened; that it is may be told later."""
         if self.cache.inodes.get(inode.ino) is inode:
             modes = self.cache.use(inode).modes
             modes[mode] = modes.get(mode, 0) + 1
+
+    def _snapshot(self, inode: Inode, old: SnapContext, new: SnapContext, now: float) -> None:
+        """Keep a snapshot's state until the client flushes it: until then somebody writes, or data are written back."""
+        use = self.cache.use(inode)
+        base = use.head or old
+        coming = self._snapped(inode, base, old.seq) if new.snaps and new.snaps[0] > base.seq else None
+        if coming is not None:
+            self.written(inode, now)  # the one before, if there was: this snapshot is told apart from it
+        writing, use.wr = use.wr, int(coming is not None)
+        self.snaps.queue(inode, old, new, now)
+        use.wr = writing
+        if coming is not None and use.cap_snaps and use.cap_snaps[-1].writing:
+            use.cap_snaps[-1].dirty &= inode.dirty | inode.flushing
+
+    def written(self, inode: Inode, now: float) -> None:
+        """What the newest snapshot waited for is over: it is flushed."""
+        if inode.use is not None:
+            self.snaps.written(inode, now)
 
     def update(self, inode: Inode, cap: InodeCap, now: float, *, nodelay: bool) -> None:
         """Tell the MDS how things stand though nothing makes that due, dirty bits along with it."""

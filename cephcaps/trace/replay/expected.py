@@ -26,7 +26,8 @@ class Expected:
         self._tally = tally
         self._found = found
         self._inos = inos
-        self._queues: dict[tuple[int, int], deque[tuple[Said, int]]] = {}
+        self._queues: dict[tuple[int, int, bool], deque[tuple[Said, int]]] = {}
+        """By rank, inode, and whether they are FLUSHSNAPs: these leave when data have been written."""
         self._tids: dict[int, int] = {}
         """The client's flush tids still on their way: ours."""
         self._newest: dict[int, int] = {}
@@ -37,14 +38,23 @@ class Expected:
     def add(self, said: list[Said], ns: int) -> None:
         """Our engine says this."""
         for one in said:
-            queue = self._queues.setdefault((one.rank, one.ino), deque())
+            queue = self._queues.setdefault(_key(one), deque())
             queue.append((one, ns))
             if len(queue) > UNANSWERED:
                 self._difference(None, *queue.popleft(), (), Context())
 
     def waits(self, said: Said) -> bool:
         """Whether our engine has said something of the kind of ``said`` before."""
-        return any(alike_in_kind(said, one) for one, _ in self._queues.get((said.rank, said.ino), ()))
+        return any(answers_to(said, one) for one, _ in self._queues.get(_key(said), ()))
+
+    def give_up(self, said: Said, surplus: int) -> bool:
+        """The client answers with ``said``, and gives some of ``surplus`` back as well: so does ours; tells whether."""
+        queue = self._queues.get(_key(said), deque())
+        for at, (one, ns) in enumerate(queue):
+            if one.answers and answers_to(said, one) and one.caps & surplus & ~said.caps:
+                queue[at] = one._replace(caps=one.caps & ~(surplus & ~said.caps)), ns
+                return True
+        return False
 
     def heard(self, rank: int, ns: int) -> None:
         """The client says something to ``rank``."""
@@ -64,19 +74,19 @@ class Expected:
         Args:
             ours: what that is; else it is looked for among what ours has said before.
         """
-        queue = self._queues.get((said.rank, said.ino))
+        queue = self._queues.get(_key(said))
         expected = ours
         if queue is not None and ours is None:
             at = next((n for n, (one, _) in enumerate(queue) if not self._fields(said, one)), -1)
             if at < 0:
-                at = next((n for n, (one, _) in enumerate(queue) if alike_in_kind(said, one)), -1)
+                at = next((n for n, (one, _) in enumerate(queue) if answers_to(said, one)), -1)
             for _ in range(at):
                 one, since = queue.popleft()
                 self._difference(None, one, since, (), Context())
             if at >= 0:
                 expected = queue.popleft()[0]
             if not queue:
-                del self._queues[said.rank, said.ino]
+                del self._queues[_key(said)]
         self._compare(said, expected, ns, context)
         return expected
 
@@ -136,6 +146,12 @@ class Expected:
         self._found(Difference(self._client, either.rank, either.ino, ns, said, expected, fields, rule))
 
 
-def alike_in_kind(said: Said, expected: Said) -> bool:
+def answers_to(said: Said, expected: Said) -> bool:
     """Whether the two are about the same matter, be they otherwise as they may."""
+    if expected.answers and said.seq != expected.seq:
+        return False
     return said.op == expected.op or {said.op, expected.op} == {"update", "flush"}
+
+
+def _key(said: Said) -> tuple[int, int, bool]:
+    return said.rank, said.ino, said.op == "flushsnap"

@@ -6,6 +6,7 @@ from itertools import islice
 from typing import Final
 
 from cephcaps.engine.inode import Inode, InodeCap, newer
+from cephcaps.engine.realms import decode_trace
 from cephcaps.trace.replay.driven import Driven
 from cephcaps.trace.replay.expected import Expected
 from cephcaps.trace.replay.steps import Ahead, Client, Step, Window
@@ -51,7 +52,11 @@ class Foresight:
     def _given_before_snap(self, step: Step) -> Step | None:
         """The last request that gave back what the client's FLUSHSNAPs say it no longer had."""
         last = None
+        realms = decode_trace(step.item.message.trace, self._engine.cache.rank(step.rank).features).realms
+        newest = max((realm.seq for realm in realms), default=0)
         for said in self._window.snaps(self._client):
+            if said.follows >= newest:
+                continue  # of a snapshot still to come
             cap = self._cap(step.rank, said.ino)
             if cap is None or self._expected.ours(said.tid) or not cap.issued & ~said.caps:
                 continue

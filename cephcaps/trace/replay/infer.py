@@ -11,9 +11,10 @@ from cephcaps.trace.replay.said import Said
 from cephwire.capbits import Cap, FileMode, wanted_for_mode
 from cephwire.caps import CapBody
 
-__all__ = ["USABLE", "changed", "prepare", "stop_writing", "write_until_flushed"]
+__all__ = ["USABLE", "changed", "prepare"]
 
-MODES = (FileMode.RD, FileMode.WR, FileMode.RDWR, FileMode.LAZY, FileMode.RDWR | FileMode.LAZY)
+PLAIN_MODES = (FileMode.RD, FileMode.WR, FileMode.RDWR)
+MODES = (*PLAIN_MODES, FileMode.LAZY, *(mode | FileMode.LAZY for mode in PLAIN_MODES))
 USABLE = Cap.FILE_RD | Cap.FILE_WR | Cap.FILE_CACHE | Cap.FILE_BUFFER
 COUNTED = ((Cap.FILE_RD, "rd"), (Cap.FILE_WR, "wr"), (Cap.FILE_CACHE, "cache"), (Cap.FILE_BUFFER, "buffer"))
 FOR_NAMES = Cap.ANY_SHARED | Cap.FILE_EXCL
@@ -25,14 +26,14 @@ def prepare(engine: Driven, inode: Inode, cap: InodeCap, said: Said, issued: int
         _names(engine, inode, said)
     _modes(engine, inode, said)
     lost = (cap.issued | cap.implemented) & ~issued
-    _uses(engine, inode, said, lost, now)
-    surplus = engine.checks.surplus(inode, cap) & issued
+    _uses(engine, inode, said, lost)
+    surplus = engine.surplus(inode, issued)
     # What was just in use may be kept for a while, all of it: whether that is over is a matter of time.
     inode.hold_min = 0.0
     if surplus and not surplus & ~said.caps:
         inode.hold_min = float("inf")
-    elif surplus & said.caps & USABLE:
-        _uses(engine, inode, said, lost | surplus, now)
+    elif surplus & said.caps & (USABLE | Cap.FILE_LAZYIO):
+        _uses(engine, inode, said, lost | surplus)
     if inode.use is not None and said.message is not None:
         body = said.message.body
         if isinstance(body, CapBody) and body.max_size > inode.max_size and cap.rank == inode.auth_rank:
@@ -93,28 +94,13 @@ def _modes(engine: Driven, inode: Inode, said: Said) -> None:
         engine.cache.use(inode).modes[FileMode.PIN] = 1
 
 
-def _uses(engine: Driven, inode: Inode, said: Said, unkept: int, now: float) -> None:
+def _uses(engine: Driven, inode: Inode, said: Said, unkept: int) -> None:
     """What is in use: what is wanted though nothing open wants it, and what is kept of ``unkept``, all else goes."""
-    used = (said.wanted & ~inode.file_wanted | unkept) & said.caps & USABLE
+    used = (said.wanted & ~inode.file_wanted & USABLE | unkept) & said.caps & (USABLE | Cap.FILE_LAZYIO)
+    if used & Cap.FILE_LAZYIO and not used & (Cap.FILE_CACHE | Cap.FILE_BUFFER):
+        used |= Cap.FILE_CACHE  # data that it covers
     if not used and inode.use is None:
         return
     use = engine.cache.use(inode)
-    if not used & Cap.FILE_WR:
-        stop_writing(engine, inode, now)
-        use = engine.cache.use(inode)
     for bit, count in COUNTED:
         setattr(use, count, 1 if used & bit else 0)
-
-
-def write_until_flushed(engine: Driven, inode: Inode, said: Said, now: float) -> None:
-    """A snapshot is about to be heard of whose FLUSHSNAP is ``said``: until that, a write may go on."""
-    stop_writing(engine, inode, now)  # the one before, if there was: this snapshot is told apart from it
-    if said.dirty & Cap.FILE_WR:
-        engine.cache.use(inode).wr = 1
-
-
-def stop_writing(engine: Driven, inode: Inode, now: float) -> None:
-    """No write goes on: what snapshots waited for is flushed."""
-    if inode.use is not None and inode.use.wr:
-        inode.use.wr = 0
-        engine.snaps.written(inode, now)

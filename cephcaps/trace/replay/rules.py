@@ -7,6 +7,7 @@ from typing import Final, NamedTuple
 
 from cephcaps.trace.replay.infer import USABLE
 from cephcaps.trace.replay.said import Said
+from cephwire.capbits import Cap
 
 __all__ = ["RULES", "Case", "Context", "Rule", "rule_for"]
 
@@ -18,10 +19,12 @@ class Context(NamedTuple):
     """The cap as our engine had it."""
     revoking: int = 0
     """Bits of it that were asked back and are still in use."""
+    flushing: int = 0
+    """Bits of the inode that were flushed, which the MDS has not acknowledged yet."""
     leaving: Callable[[], bool] = bool
     """Whether the client is about to close its session."""
     wished_anew: bool = False
-    """Whether the client has not told this rank before that it wants so much."""
+    """Whether the client has not told this rank before that it wants so much, since a reply last issued the cap."""
     unheard: bool = False
     """Whether the client is not heard of any more."""
 
@@ -69,12 +72,31 @@ def _in_part(case: Case) -> bool:
     if sent is None or had is None or sent.caps & ~had.caps:
         return False
     kept = sent.caps & case.context.revoking
-    return bool(kept) and not kept & ~USABLE  # nothing but data is ever in use
+    return bool(kept) and not kept & ~(USABLE | Cap.FILE_LAZYIO)  # nothing but data is ever in use
 
 
 def _wish(case: Case) -> bool:
     sent, had = _needless(case), case.context.had
-    return sent is not None and had is not None and sent.caps == had.caps and case.context.wished_anew
+    if sent is None or had is None or sent.caps != had.caps:
+        return False
+    return case.context.wished_anew or sent.wanted != had.wanted
+
+
+def _on_its_way(case: Case) -> bool:
+    both = case.only_caps
+    if both is None or both[0].op != "request":
+        return False
+    sent, expected = both
+    return not sent.caps & ~expected.caps and not expected.caps & ~sent.caps & ~case.context.flushing
+
+
+def _given_before(case: Case) -> bool:
+    expected = case.expected
+    return case.sent is None and expected is not None and expected.answers == "revoke" and not expected.wanted
+
+
+def _given_again(case: Case) -> bool:
+    return case.sent is None and case.expected is not None and case.expected.answers == "grant"
 
 
 def _leaving(case: Case) -> bool:
@@ -101,6 +123,30 @@ RULES: Final = (
         "what is wanted is told a rank that knows it already, or could be told later; nothing else changes by it",
         "ceph: src/client/Client.cc, check_caps (caps wanted); src/mds/Locker.cc, adjust_cap_wanted",
         _wish,
+    ),
+    Rule(
+        "on-its-way",
+        "along with a request libcephfs gives back bits under which a change is being flushed; the kernel and we keep "
+        "them until that is acknowledged",
+        "ceph: src/client/Client.cc, encode_inode_release; kernel: fs/ceph/caps.c, ceph_encode_inode_release "
+        "(__ceph_caps_dirty)",
+        _on_its_way,
+    ),
+    Rule(
+        "given-before",
+        "a REVOKE takes only what was given back before it was read, and nothing of the inode is wanted: libcephfs "
+        "sends no answer, and whoever waits for the bits may wait on; we answer every REVOKE",
+        "ceph: src/client/Client.cc, handle_cap_grant (which sets cap->wanted to 0, to force an answer) and check_caps "
+        "(which sees that as no news if nothing is wanted); kernel: fs/ceph/caps.c, CHECK_CAPS_FLUSH_FORCE",
+        _given_before,
+    ),
+    Rule(
+        "given-again",
+        "bits in use were asked back and are granted again before their use ends: there is nothing left to give back, "
+        "and libcephfs says nothing; we do, as the MDS complains of who has not answered",
+        "ceph: src/client/Client.cc, handle_cap_grant; src/mds/Capability.cc, confirm_receipt; src/mds/Locker.cc, "
+        "caps_tick",
+        _given_again,
     ),
     Rule(
         "leaving",

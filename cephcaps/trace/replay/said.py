@@ -45,6 +45,8 @@ class Said(NamedTuple):
     """The flush's."""
     message: Any = None
     """The CLIENT_CAPS it was, for the values it flushes."""
+    answers: str = ""
+    """Of one of ours that gives nothing back: what it answers all the same, ``revoke`` or ``grant``."""
 
     def differs(self, other: Said) -> tuple[str, ...]:
         """Names of the fields that are not alike."""

@@ -118,6 +118,16 @@ class Window:
         ahead.step.said.remove(ahead.said)
         self._passed(ahead.step, ahead.said)
 
+    def reconnects(self, step: Step) -> list[Step]:
+        """The parts of the RECONNECT that the client sends over the connection of ``step``: with it or after it."""
+        place = step.client, step.rank
+        coming = self._sent[place].values() if place in self._resets else ()
+        return [
+            other
+            for other in (step, *coming)
+            if isinstance(other.item.message, ClientReconnect) and other.item.flow is step.item.flow
+        ]
+
     def _passed(self, step: Step, said: Said) -> None:
         key = step.client, step.rank, said.ino
         queue = self._ahead[key]

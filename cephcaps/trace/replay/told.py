@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
+from cephwire.capbits import Cap
 from cephwire.caps import CapBody, CapFlag, CapOp, ClientCaps
 from cephwire.inode import NOSNAP, InodeStat
 from cephwire.reply import ClientReply, ReaddirReply
@@ -25,7 +26,7 @@ class Told(NamedTuple):
     asks_back: bool = False
     """Whether it is a REVOKE."""
     max_size: int | None = None
-    """If it comes from the authority, or may."""
+    """If it counts where the authority says it (kernel: fs/ceph/caps.c, ``handle_cap_grant``, ``ceph_fill_inode``)."""
 
 
 def told_in(message: Any) -> Iterator[Told]:
@@ -42,7 +43,7 @@ def told_in(message: Any) -> Iterator[Told]:
                 message.mseq,
                 anew,
                 asks_back,
-                message.body.max_size,
+                message.body.max_size if message.caps & Cap.ANY_FILE_WR else None,
             )
         case ClientReply():
             yield from _issued(message.trace.target)
