@@ -126,8 +126,9 @@ class Embeds:
         return _record(inode, cap)
 
     def _cap(self, rank: int, inode: Inode | None, now: float) -> InodeCap | None:
+        """The cap of which something may be given back now: not one that only stands in until its IMPORT."""
         cap = inode.caps.get(rank) if inode is not None else None
-        return cap if cap is not None and self._cache.valid(cap, now) else None
+        return cap if cap is not None and self._cache.valid(cap, now) and not self._cache.waits(cap) else None
 
     def _drop(self, inode: Inode, cap: InodeCap, drop: int, unless: int) -> bool:
         """Give up what can be; gives whether that is anything."""

@@ -35,7 +35,8 @@ def take_reply(inode: Inode, told: InodeStat, held: int) -> None:
     take_size(inode, told.size, told.truncate_seq, told.truncate_size)
     _take_times(inode, told.time_warp_seq, told.ctime, told.mtime, told.atime, held)
     if told.cap.flags & CapFlag.AUTH:
-        inode.max_size = told.max_size
+        if told.cap.caps:  # a listing that issues none tells 0 (ceph: src/client/Client.cc, ``add_update_inode``)
+            inode.max_size = told.max_size
         inode.quota = limits(told.quota)  # no cap covers it, and only the authority is sure to know
     inode.layout, inode.pool_ns = told.layout, told.pool_ns
     inode.change_attr = max(inode.change_attr, told.change_attr)

@@ -211,3 +211,13 @@ def test_what_a_snapshot_still_needs_is_not_given_up() -> None:
     kept = short(given(bench, RequestOp.SETATTR, FilePath(FILE), drop=Cap.FILE_WR | Cap.FILE_EXCL | Cap.FILE_SHARED))
 
     assert kept == {FILE: "pAsxLsXsxFxcrwb"}
+
+
+def test_a_cap_that_stands_in_until_its_import_gives_nothing_up() -> None:
+    bench = held()
+    cap = bench.cap(FILE)
+    assert given(bench, RequestOp.SETATTR, FilePath(FILE), drop=Cap.AUTH_SHARED | Cap.AUTH_EXCL)
+    cap.issued = cap.implemented = parse_caps(ALL)
+    cap.standing_in = True
+
+    assert given(bench, RequestOp.SETATTR, FilePath(FILE), drop=Cap.AUTH_SHARED | Cap.AUTH_EXCL) == []

@@ -38,8 +38,9 @@ def path(release: Release, tmp_path: Path) -> Path:
 @pytest.mark.parametrize(
     ("messenger", "steps", "messages", "unexplained"),
     [
-        # A gap, measured: up to three of some 2,500 statements, differing from run to run (docs/replay.md).
-        (2, 300, 500, 0.005),
+        # A gap, measured: up to three of some 2,500 statements, differing from run to run (docs/replay.md). Not in the
+        # ordinary suite: now and then this much of everything makes an MDS abort (seen: 20.2.4, Ceph's clients alone).
+        pytest.param(2, 300, 500, 0.005, marks=pytest.mark.soak),
         pytest.param(1, 3500, 10_000, 0, marks=pytest.mark.soak),
         pytest.param(2, 3500, 10_000, 0, marks=pytest.mark.soak),
     ],

@@ -104,8 +104,9 @@ class Flushes(Rules):
     def _new(self, session: Session, cap: Cap | None, item: Traced, message: ClientCaps) -> None:
         tid = item.header.tid
         newest = self._newest.get(session.number) or 0
-        # Of a client whose beginning was not captured, an old tid may be one that is sent again.
-        if tid < newest and session.client.whole:
+        # Of a client whose beginning was not captured, an old tid may be one that is sent again. What is flushed while
+        # its inode moves from rank to rank may get its tid then, and leave once the move is over.
+        if tid < newest and session.client.whole and not message.mseq:
             what = f"new flush with tid {tid}, after {newest}"
             self.found(
                 ORDER, session, what, cap=cap, ino=message.ino, bits=message.dirty, seq=message.seq, said=_told(item)
