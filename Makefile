@@ -1,7 +1,7 @@
 # `make` alone lists what there is to make; each line below also works typed by hand.
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-pure test-live test-tentacle check fmt ceph tentacle soak bench fuzz mutants clean
+.PHONY: help setup demo demo-ceph test test-fast test-pure test-live test-tentacle check fmt ceph tentacle soak bench fuzz mutants clean
 
 BASE_PYTHON ?= python3
 PYTHON := .venv/bin/python
@@ -28,18 +28,28 @@ help:
 
 setup: .venv/.ready  ## Create .venv, with the package and what its tests need
 
-.venv/.ready: pyproject.toml
+.venv/.runs: pyproject.toml
 	@$(BASE_PYTHON) -c 'import sys; sys.exit("needs Python 3.11 or newer: make setup BASE_PYTHON=..." if sys.version_info < (3, 11) else 0)'
 	@$(PYTHON) -m pip --version >/dev/null 2>&1 || $(BASE_PYTHON) -m venv --clear .venv >/dev/null 2>&1 || \
 	  { $(call apt,python3-venv) && $(BASE_PYTHON) -m venv --clear .venv; }
+	$(PYTHON) -m pip install --quiet --disable-pip-version-check --no-compile --editable .
+	@touch $@
+
+.venv/.ready: .venv/.runs
 	$(PYTHON) -m pip install --quiet --upgrade "pip>=25.1"
 	$(PYTHON) -m pip install --quiet --editable ".[uvloop]" --group dev
 	@touch $@
 
-demo: setup $(IF_ROOT_CEPH)  ## Start a real cluster and show it with the cephcaps command
+demo: .venv/.runs  ## Two clients and a capability, told message by message; needs no Ceph
+	.venv/bin/cephcaps demo
+
+demo-ceph: setup $(IF_ROOT_CEPH)  ## Start a real cluster and show it with the cephcaps command
 	$(PYTHON) -m tests.live.demo
 
 test: test-pure test-live test-tentacle  ## Every test but the soak: pure, on Pacific and on Tentacle daemons
+
+test-fast: setup  ## The tests on the embedded test cluster, in under a minute
+	$(PYTHON) -m pytest -n auto tests/testing
 
 test-pure: setup  ## The tests that need no Ceph
 	$(PYTHON) -m pytest $(PURE)

@@ -78,7 +78,7 @@ def test_the_shell_imports_no_face(path: Path) -> None:
     assert not set(imports(path)) & SHELL_NEVER
 
 
-TESTING_SHELL = ("serving.py", "cluster.py", "plugin.py")
+TESTING_SHELL = ("serving.py", "cluster.py", "plugin.py", "simulation.py")
 """What of the test cluster has sockets, tasks and the clock."""
 TESTING_SOURCES = [path for path in sources("cephcaps/testing") if path.name not in TESTING_SHELL]
 

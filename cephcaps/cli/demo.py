@@ -13,6 +13,7 @@ from cephcaps.cli.running import run
 
 if TYPE_CHECKING:
     from cephcaps.client import Client
+    from cephcaps.file import OpenFile
     from cephcaps.testing import TestCluster
     from cephcaps.testing.daemon import Remote
 
@@ -22,7 +23,16 @@ MOST = 14
 """Lines of messages shown of a step."""
 QUIET = 0.15
 """Seconds without a message after which a step is over."""
-SHOWN = ("ClientRequest", "ClientReply", "ClientCaps", "ClientCapRelease", "ClientSession", "ClientLease", "ClientSnap")
+SHOWN = (
+    "ClientCapRelease",
+    "ClientCaps",
+    "ClientLease",
+    "ClientReconnect",
+    "ClientReply",
+    "ClientRequest",
+    "ClientSession",
+    "ClientSnap",
+)
 
 
 @click.command(cls=CephCommand)
@@ -46,6 +56,7 @@ class Story:
         self.clients = {"Ada": ada, "Bob": bob}
         self.moved: list[str] = []
         self.number = 0
+        self.ino = 0  # of the file it is all about, once it is there
         cluster.mds[0].observer = self._moved
 
     def _moved(self, sent: bool, remote: Remote, message: Any) -> None:
@@ -53,7 +64,7 @@ class Story:
         if who is not None and type(message).__name__ in SHOWN:
             self.moved.append(f"    {who} {'<-' if sent else '->'} MDS  {describe(message)}")
 
-    async def step(self, title: str, why: str, act: Callable[[], Awaitable[Any]], path: str | None = None) -> None:
+    async def step(self, title: str, why: str, act: Callable[[], Awaitable[Any]], file: OpenFile | None = None) -> None:
         import asyncio
 
         self.number += 1
@@ -66,9 +77,10 @@ class Story:
         said = f" It says: {result}" if isinstance(result, str) else ""
         lines = self.moved if len(self.moved) <= MOST else [*self.moved[:3], f"    ... {len(self.moved) - 3} more"]
         emit(f"\n{self.number}. {title}.{said}\n   {why}\n" + "".join(f"{line}\n" for line in lines))
-        if path is not None:
-            held = {name: client.inode_caps(path) for name, client in self.clients.items()}
-            emit("   now " + ", ".join(f"{name} holds {_caps(caps)}" for name, caps in held.items()) + f" on {path}\n")
+        if file is not None:
+            self.ino = self.ino or file.ino
+            held = {name: client.inode_caps(self.ino) for name, client in self.clients.items()}
+            emit("   now " + ", ".join(f"{name} holds {_caps(caps)}" for name, caps in held.items()) + " on it\n")
 
 
 def _caps(caps: Any) -> str:
@@ -101,6 +113,8 @@ def describe(message: Any) -> str:
         case "ClientSession":
             more = f", keep {message.max_caps} caps" if message.op == SessionOp.RECALL_STATE else ""
             return f"session {SessionOp(message.op).name.lower()}{more}"
+        case "ClientReconnect":
+            return f"reconnect, claiming the caps on {len(message.caps)} inodes"
         case _:
             return type(message).__name__.removeprefix("Client").lower()
 
@@ -129,9 +143,7 @@ async def _tell(story: Story, cluster: TestCluster, ada: Client, bob: Client) ->
 
     async def close_other() -> None:
         await other.__aexit__(None, None, None)
-
-    async def close_file() -> None:
-        await file.__aexit__(None, None, None)
+        bob.drop_caches()
 
     async def recall() -> None:
         cluster.faults.recall(ada.global_id, 5)
@@ -140,16 +152,30 @@ async def _tell(story: Story, cluster: TestCluster, ada: Client, bob: Client) ->
         cluster.faults.cut(ada.global_id)
         await ada.mkdir("/after")
 
+    async def fail() -> str:
+        await ada.chmod("/letter", 0o640)
+        await cluster.faults.fail_mds()
+        await ada.sync()
+        return f"mds.{ada.mds_map.mds_info[ada.mds_map.up[0]].name} is in charge, and has all"
+
+    async def forget() -> None:
+        await file.__aexit__(None, None, None)
+        ada.drop_caches()
+
     step = story.step
-    await step("Ada creates /letter and holds it", "Alone with it, she may do everything.", file.__aenter__, "/letter")
+    await step("Ada creates /letter and holds it", "Alone with it, she may do everything.", file.__aenter__, file)
     why = "Under Ax no message is needed: the change is dirty in her memory."
-    await step("Ada changes its mode", why, lambda: ada.chmod("/letter", 0o600), "/letter")
-    why = "The MDS asks Ada for what she has; she flushes the mode, and Bob sees it."
-    await step("Bob looks at it", why, looks, "/letter")
+    await step("Ada changes its mode", why, lambda: ada.chmod("/letter", 0o600), file)
+    why = "A conflict: the MDS revokes what Ada has; she flushes the mode and gives way, and Bob sees it."
+    await step("Bob looks at it", why, looks, file)
     why = "One writes, one reads: nobody may cache or buffer any more."
-    await step("Bob opens it to read", why, other.__aenter__, "/letter")
-    await step("Bob closes it", "His caps stay with him a while; nobody asks for them.", close_other, "/letter")
+    await step("Bob opens it to read", why, other.__aenter__, file)
+    why = "He releases his caps before anybody asks for them, and Ada is alone again."
+    await step("Bob closes it and forgets it", why, close_other, file)
     await step("Ada's connection breaks", "The session goes on over a new one; nothing is lost.", cut)
     await step("Ada makes 20 files", "Each comes with caps, which the MDS has to remember.", many)
     await step("The MDS wants its memory back", "It recalls; Ada gives back what nobody uses.", recall)
-    await step("Ada closes /letter", "Closing needs no message; she will want less, later.", close_file, "/letter")
+    why = "Ada changes the mode again; then it happens. Each reconnects and claims its caps; what is dirty is flushed."
+    await step("The MDS dies, and another takes its place", why, fail, file)
+    why = "She releases every cap she has; for the next look she would have to ask."
+    await step("Ada closes /letter and forgets all", why, forget, file)

@@ -6,15 +6,15 @@ Sources: ceph: src/msg/async/ProtocolV2.cc (``handle_client_ident``, ``handle_re
 from __future__ import annotations
 
 import hmac
-from typing import Any, Protocol
+from typing import Any
 
-from cephcaps.auth.authenticator import Secrets
 from cephcaps.auth.crypto import CryptoKey
 from cephcaps.errors import ConnectionFailed, ProtocolViolation
 from cephcaps.messenger.connection import Connection, Owner, Phase
 from cephcaps.messenger.framing import MAX_FRAME, FrameReader, FrameWriter
 from cephcaps.messenger.link import Instance, Link
 from cephcaps.messenger.secure import SecureStream
+from cephcaps.messenger.server import Host
 from cephwire.codec import Codec
 from cephwire.control import (
     FRAMES,
@@ -39,7 +39,7 @@ from cephwire.control import (
     SessionReset,
     SessionRetry,
 )
-from cephwire.entity import AddrVec, AnyAddrs, EntityAddr, EntityType, addresses
+from cephwire.entity import AddrVec, EntityAddr, EntityType, addresses
 from cephwire.errors import MalformedMessage
 from cephwire.features import CLIENT_FEATURES, REQUIRED_FEATURES
 from cephwire.frames import (
@@ -54,7 +54,7 @@ from cephwire.frames import (
     Tag,
 )
 
-__all__ = ["Host", "Login", "ServerConnectionV2"]
+__all__ = ["ServerConnectionV2"]
 
 BANNER_HEADER_SIZE = len(BANNER_PREFIX) + 2
 BANNER_LIMIT = 4096
@@ -68,59 +68,18 @@ OUR_BANNER = banner_headers.encode(BannerHeader(16)) + banners.encode(Banner(Ban
 controls: dict[int, Codec[Any]] = {tag: Codec(schema) for tag, schema in FRAMES.items()}
 
 
-class Login(Protocol):
-    """How a daemon authenticates one connection.
-
-    Attributes:
-        secrets: what both ends share, once ``request`` or ``more`` has returned AuthDone.
-        name: who the client says it is, such as client.admin.
-    """
-
-    secrets: Secrets
-    name: str
-
-    def request(self, frame: AuthRequest, mode: ConMode) -> AuthReplyMore | AuthDone | AuthBadMethod: ...
-
-    def more(self, frame: AuthRequestMore) -> AuthReplyMore | AuthDone | AuthBadMethod: ...
-
-
-class Host(Protocol):
-    """The daemon that connections come to.
-
-    Attributes:
-        kind: what it is.
-        addr: its address, nonce and all.
-        num: its number, such as a rank.
-        con_modes: protections it allows.
-    """
-
-    kind: EntityType
-    addr: EntityAddr
-    num: int
-    con_modes: tuple[ConMode, ...]
-
-    def login(self) -> Login:
-        """The check of a new connection."""
-
-    def begun(self, connection: ServerConnectionV2, addrs: AnyAddrs, cookie: int, now: float) -> Link:
-        """The link of the session that a client begins; whatever it had under the same address is over."""
-
-    def kept(self, connection: ServerConnectionV2, addrs: AnyAddrs, cookie: int) -> Link | None:
-        """The link of the session that a client resumes, taken from its former connection; None if none is kept."""
-
-
 class ServerConnectionV2(Connection):
     """A connection that a client has made.
 
     Args:
-        peer: where the client's socket is.
+        addr: the daemon's, to which it was made; ``peer`` where the client's socket is.
 
     Attributes:
         login: who the client is, and what it proved.
     """
 
-    def __init__(self, owner: Owner, host: Host, peer: EntityAddr) -> None:
-        super().__init__(owner, Instance(host.addr.nonce), EntityType.CLIENT, peer, 0, Link(0))
+    def __init__(self, owner: Owner, host: Host, addr: EntityAddr, peer: EntityAddr) -> None:
+        super().__init__(owner, Instance(addr.nonce), EntityType.CLIENT, peer, 0, Link(0))
         self.out.append(OUR_BANNER)
         self.login = host.login()
         self._host = host
@@ -240,7 +199,7 @@ class ServerConnectionV2(Connection):
         self.phase = Phase.IDENT
 
     def _introduced(self, frame: ClientIdent, now: float) -> None:
-        if not any(addr == self._host.addr for addr in addresses(frame.target_addr)):
+        if not any(addr in self._host.addrs for addr in addresses(frame.target_addr)):
             raise ConnectionFailed(f"{self.who} wants {frame.target_addr}, which we are not")
         if missing := REQUIRED_FEATURES & ~frame.supported_features:
             self._write(IdentMissingFeatures(missing))
@@ -251,7 +210,7 @@ class ServerConnectionV2(Connection):
         link.peer_num = frame.gid
         self._write(
             ServerIdent(
-                addrs=AddrVec((self._host.addr,)),
+                addrs=AddrVec(self._host.addrs),
                 gid=self._host.num,
                 global_seq=frame.global_seq,
                 supported_features=CLIENT_FEATURES,

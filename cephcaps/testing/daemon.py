@@ -12,9 +12,11 @@ from typing import Any, TypeAlias
 
 from cephcaps.messenger.connection import Connection, Phase
 from cephcaps.messenger.link import Link
-from cephcaps.messenger.server_v2 import Login, ServerConnectionV2
+from cephcaps.messenger.server import Login, ServerConnection
+from cephcaps.messenger.server_v1 import ServerConnectionV1
+from cephcaps.messenger.server_v2 import ServerConnectionV2
 from cephwire.control import ConMode
-from cephwire.entity import AnyAddrs, EntityAddr, EntityType, addresses
+from cephwire.entity import AddrType, AnyAddrs, EntityAddr, EntityType, addresses
 from cephwire.frames import MessageHeader, Priority
 
 __all__ = ["Daemon", "Remote"]
@@ -30,14 +32,15 @@ class Remote:
 
     Attributes:
         addr: how it calls itself; with the nonce, who it is.
-        cookie: the client's name for the session; 0 if it is forgotten with its connection.
+        cookie: the client's name for the session; 0 if it is forgotten with its connection, and over messenger v1,
+            where its address is name enough.
         connection: None while it is away.
     """
 
     addr: EntityAddr
     cookie: int
     link: Link
-    connection: ServerConnectionV2 | None
+    connection: ServerConnection | None
     global_id: int
     name: str
 
@@ -46,7 +49,7 @@ class Daemon:
     """A monitor or MDS.
 
     Attributes:
-        addr: where it listens; set before the first connection comes.
+        addrs: where it listens, one for each messenger; set before the first connection comes.
         connections: those open.
         doomed: connections to be closed once what they have to say is written.
         remotes: clients with a session of the messenger, by address.
@@ -58,12 +61,13 @@ class Daemon:
     kind: EntityType
     num = 0
     lossy = False
+    addrs: tuple[EntityAddr, ...]
 
     def __init__(self, addr: EntityAddr, con_modes: tuple[ConMode, ...]) -> None:
-        self.addr = addr
+        self.addrs = (addr,)
         self.con_modes = con_modes
-        self.connections: list[ServerConnectionV2] = []
-        self.doomed: list[ServerConnectionV2] = []
+        self.connections: list[ServerConnection] = []
+        self.doomed: list[ServerConnection] = []
         self.remotes: dict[EntityAddr, Remote] = {}
         self.gates: list[Callable[[Any], float | None]] = []
         self.observer: Callable[[bool, Remote, Any], None] | None = None
@@ -73,13 +77,15 @@ class Daemon:
 
     # For the shell
 
-    def accept(self, peer: EntityAddr) -> ServerConnectionV2:
-        """A client has connected from ``peer``."""
-        connection = ServerConnectionV2(self, self, peer)
+    def accept(self, peer: EntityAddr, addr: EntityAddr | None = None) -> ServerConnection:
+        """A client has connected from ``peer`` to ``addr``, the first of ours if not said."""
+        addr = addr or self.addrs[0]
+        make = ServerConnectionV1 if addr.type == AddrType.LEGACY else ServerConnectionV2
+        connection = make(self, self, addr, peer)
         self.connections.append(connection)
         return connection
 
-    def lost(self, connection: ServerConnectionV2, now: float) -> None:
+    def lost(self, connection: ServerConnection, now: float) -> None:
         """Its socket is gone."""
         if connection in self.connections:
             self.connections.remove(connection)
@@ -150,7 +156,7 @@ class Daemon:
 
     # Host
 
-    def begun(self, connection: ServerConnectionV2, addrs: AnyAddrs, cookie: int, now: float) -> Link:
+    def begun(self, connection: ServerConnection, addrs: AnyAddrs, cookie: int, now: float) -> Link:
         addr = addresses(addrs)[0]
         former = self.remotes.get(addr)
         if former is not None and cookie and former.cookie == cookie:
@@ -164,14 +170,14 @@ class Daemon:
         self.remotes[addr] = Remote(addr, cookie, link, connection, connection.global_id, connection.login.name)
         return link
 
-    def kept(self, connection: ServerConnectionV2, addrs: AnyAddrs, cookie: int) -> Link | None:
+    def kept(self, connection: ServerConnection, addrs: AnyAddrs, cookie: int) -> Link | None:
         remote = self.remotes.get(addresses(addrs)[0])
         if remote is None or remote.cookie != cookie:
             return None
         self._take_over(remote, connection)
         return remote.link
 
-    def _take_over(self, remote: Remote, connection: ServerConnectionV2) -> None:
+    def _take_over(self, remote: Remote, connection: ServerConnection) -> None:
         if remote.connection is not None and remote.connection is not connection:
             remote.connection.close()
             self.doomed.append(remote.connection)

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from cephcaps.testing.daemon import Daemon
-from cephcaps.testing.keys import KeyServer
 from cephcaps.testing.mds.server import Mds
 from cephcaps.testing.mds.session import Session
-from cephcaps.testing.serving import Served
+from cephcaps.testing.serving import Served, now_ns
+from cephwire.entity import EntityType
+from cephwire.request import FilePath
+from cephwire.snap import SnapOp
+
+if TYPE_CHECKING:
+    from cephcaps.testing.cluster import TestCluster
 
 __all__ = ["Faults"]
 
@@ -17,10 +22,14 @@ __all__ = ["Faults"]
 class Faults:
     """Done at once, unless said otherwise; clients are named by their global id, and None is all of them."""
 
-    def __init__(self, mon: Served, mds: Served, keys: KeyServer) -> None:
+    def __init__(self, cluster: TestCluster, mon: Served, mds: dict[int, Served]) -> None:
+        self._cluster = cluster
         self._mon = mon
-        self._mds = mds
-        self._keys = keys
+        self._ranks = mds
+
+    @property
+    def _mds(self) -> Served:
+        return self._ranks[0]
 
     def cut(self, client: int | None = None, *, mon: bool = False) -> int:
         """Break connections to the MDS, or to the monitor, as a failing network does; returns how many."""
@@ -31,6 +40,13 @@ class Faults:
                 socket.abort()
                 cut += 1
         return cut
+
+    async def fail_mds(self, *, after: float = 0.0) -> None:
+        """Let the MDS die, and a standby take its rank ``after`` so many seconds: clients have to reconnect.
+
+        Returns once the new one lets clients in; it is active when all have come back, or not come in time.
+        """
+        await self._cluster.fail_mds(0, after=after)
 
     def freeze(self) -> None:
         """Let the MDS stand still: it reads and answers nothing until `thaw`."""
@@ -59,6 +75,16 @@ class Faults:
         """Ask a client to keep no more caps than this."""
         self._in_mds(lambda mds: mds.sessions.recall(_session(mds, client), max_caps))
 
+    def snapshot(self, path: str, name: str) -> None:
+        """Let the MDS take a snapshot of a directory, as for a client that nobody sees."""
+
+        def take(mds: Mds) -> None:
+            directory = mds.walker.walk(FilePath(1, path.strip("/"))).live
+            _, fresh = mds.snapshots.make(directory, name, now_ns(), {})
+            mds.tell_realm(directory, SnapOp.SPLIT if fresh else SnapOp.UPDATE)
+
+        self._in_mds(take)
+
     def stale(self, client: int) -> None:
         """Let a client's caps not count until it renews its session."""
         self._in_mds(lambda mds: mds.sessions.make_stale(_session(mds, client)))
@@ -68,9 +94,16 @@ class Faults:
         assert isinstance(mds, Mds)
         self._mds.enter(lambda now: mds.within(now, lambda: step(mds)))
 
-    def expire_tickets(self) -> None:
-        """No ticket given so far is worth anything: who connects anew must get others."""
-        self._keys.sealing.clear()
+    def expire_tickets(self, *, auth: bool = False) -> None:
+        """No ticket for a service given so far is worth anything: who connects anew must get another.
+
+        Args:
+            auth: nor are those that monitors know a client by; who shows one is taken for somebody new.
+        """
+        sealing = self._cluster.keys.sealing
+        for service in list(sealing):
+            if auth or service != EntityType.AUTH:
+                del sealing[service]
 
 
 class _Gate:

@@ -1,6 +1,6 @@
 """A cluster's side of authentication: keys, tickets, and what monitors and services check of them.
 
-Each login goes with one `cephcaps.messenger.server_v2.ServerConnectionV2`. Sources: ceph: src/auth/cephx/.
+Each login goes with one connection, of either messenger. Sources: ceph: src/auth/cephx/.
 """
 
 from __future__ import annotations
@@ -161,7 +161,11 @@ class KeyServer:
 
 
 class MonLogin:
-    """A monitor's cephx, for one connection."""
+    """A monitor's cephx, for one connection.
+
+    Attributes:
+        global_id: what the client says it is and must prove; or what it has been given.
+    """
 
     def __init__(self, keys: KeyServer) -> None:
         self.keys = keys
@@ -169,7 +173,14 @@ class MonLogin:
         self.challenge = int.from_bytes(keys.entropy(8), "little")
         self.name = ""
         self.global_id = 0
+        self._promised = 0
         self._mode = ConMode.CRC
+
+    def promise(self) -> int:
+        """The global id that the client will have, which messenger v1 tells before the proof."""
+        if not self.global_id and not self._promised:
+            self._promised = self.keys.new_global_id()
+        return self.global_id or self._promised
 
     def request(self, frame: AuthRequest, mode: ConMode) -> AuthReplyMore | AuthDone | AuthBadMethod:
         if frame.method != AuthMethod.CEPHX:
@@ -184,6 +195,12 @@ class MonLogin:
         wanted = cephx_requests.decode(frame.payload).body
         reply = self.grant(wanted, first=True) if isinstance(wanted, Authenticate) else None
         return BAD_KEY if reply is None else AuthDone(self.global_id, self._mode, reply)
+
+    def prove(self, payload: bytes) -> AuthDone | AuthBadMethod:
+        """What the proof in the MAuth of one who logs in over messenger v1 gets."""
+        wanted = cephx_requests.decode(payload).body
+        reply = self.grant(wanted, first=False) if isinstance(wanted, Authenticate) else None
+        return BAD_KEY if reply is None else AuthDone(self.global_id, ConMode.CRC, reply)
 
     def answer(self, payload: bytes) -> bytes | None:
         """What a logged-in client's MAuth gets; None if it is refused."""
@@ -219,7 +236,7 @@ class MonLogin:
         elif self.global_id:
             return None  # a global id is kept by proof only
         else:
-            self.global_id = keys.new_global_id()
+            self.global_id = self.promise()
         auth = keys.ticket(EntityType.AUTH, self.global_id, key, old)
         session_key = self._session_key(auth, key)
         sealed_secret = None

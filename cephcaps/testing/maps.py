@@ -52,21 +52,25 @@ class Maps:
 
     Attributes:
         created: nanoseconds since 1970.
-        mon: the monitor's address.
-        mds: addresses of the daemons that are active, by rank.
+        mon: the monitor's addresses, one for each messenger.
+        mds: addresses of the daemons that hold the ranks.
         states: of the ranks, where not active.
         gids: of the daemons that hold the ranks.
+        lives: how many daemons each rank has had.
+        last_failure: epoch of the MDSMap in which a rank last lost its daemon.
         blocklist: address to when it expires, nanoseconds since 1970.
         session_timeout, session_autoclose: seconds.
     """
 
     fsid: uuid.UUID
     created: int
-    mon: EntityAddr
+    mon: tuple[EntityAddr, ...]
     fs_name: str = "cephfs"
-    mds: dict[int, EntityAddr] = field(default_factory=dict)
+    mds: dict[int, tuple[EntityAddr, ...]] = field(default_factory=dict)
     states: dict[int, MdsState] = field(default_factory=dict)
     gids: dict[int, int] = field(default_factory=dict)
+    lives: dict[int, int] = field(default_factory=dict)
+    last_failure: int = 0
     blocklist: dict[AnyAddr, int] = field(default_factory=dict)
     session_timeout: int = 60
     session_autoclose: int = 300
@@ -75,10 +79,22 @@ class Maps:
     osd_epoch: int = 2
     key_type: CryptoType = CryptoType.AES
 
-    def add_mds(self, rank: int, addr: EntityAddr) -> None:
+    def add_mds(self, rank: int, addrs: tuple[EntityAddr, ...]) -> None:
         """A daemon, new to the cluster, holds ``rank``."""
-        self.mds[rank] = addr
-        self.gids[rank] = FIRST_MDS_GID + rank
+        self.mds[rank] = addrs
+        self.lives[rank] = self.lives.get(rank, 0) + 1
+        self.gids[rank] = FIRST_MDS_GID + sum(self.lives.values()) - 1
+
+    def fail_mds(self, rank: int) -> None:
+        """The daemon that holds ``rank`` is gone, and nobody has taken its place."""
+        del self.mds[rank], self.gids[rank]
+        self.mds_epoch += 1
+        self.last_failure = self.mds_epoch
+
+    def move_mds(self, rank: int, state: MdsState) -> None:
+        """A rank's daemon has come to another state."""
+        self.states[rank] = state
+        self.mds_epoch += 1
 
     def block(self, addr: EntityAddr, until: int) -> None:
         """Let nobody believe that client any more."""
@@ -87,7 +103,7 @@ class Maps:
 
     @property
     def monmap(self) -> MMonMap:
-        info = MonInfo("a", AddrVec((self.mon,)))
+        info = MonInfo("a", AddrVec(self.mon))
         ciphers = (CryptoType.AES, CryptoType.AES256K)
         return MMonMap(
             MonMap(
@@ -115,12 +131,12 @@ class Maps:
         infos = {
             self.gids[rank]: MdsInfo(
                 self.gids[rank],
-                chr(ord("a") + rank),
+                chr(ord("a") + (self.gids[rank] - FIRST_MDS_GID) % 26),
                 rank,
-                2,
+                1 + self.lives[rank],
                 self.states.get(rank, MdsState.ACTIVE),
                 1,
-                AddrVec((addr,)),
+                AddrVec(addrs),
                 0,
                 -1,
                 "",
@@ -128,13 +144,14 @@ class Maps:
                 mds_features=CLIENT_FEATURES,
                 compat=MDS_COMPAT,
             )
-            for rank, addr in self.mds.items()
+            for rank, addrs in self.mds.items()
         }
-        ranks = tuple(sorted(self.mds))
+        ranks = tuple(sorted(self.lives))
+        up = tuple(sorted(self.mds))
         found = MdsMap(
             epoch=self.mds_epoch,
             flags=MdsMapFlag.ALLOW_SNAPS | MdsMapFlag.ALLOW_MULTIMDS_SNAPS,
-            last_failure=0,
+            last_failure=self.last_failure,
             root=0,
             session_timeout=self.session_timeout,
             session_autoclose=self.session_autoclose,
@@ -150,9 +167,9 @@ class Maps:
             modified=self.created,
             tableserver=0,
             in_=ranks,
-            inc=dict.fromkeys(ranks, 2),
-            up={rank: self.gids[rank] for rank in ranks},
-            failed=(),
+            inc={rank: 1 + self.lives[rank] for rank in ranks},
+            up={rank: self.gids[rank] for rank in up},
+            failed=tuple(rank for rank in ranks if rank not in self.mds),
             stopped=(),
             fs_name=self.fs_name,
             max_xattr_size=65536,

@@ -10,11 +10,15 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from cephcaps.messenger.server_v2 import Login, ServerConnectionV2
+from cephcaps.errors import ProtocolViolation
+from cephcaps.messenger.server import Login
+from cephcaps.messenger.server_v2 import ServerConnectionV2
 from cephcaps.testing.daemon import Daemon, Remote
 from cephcaps.testing.keys import KeyServer, MonLogin, NoLogin
 from cephcaps.testing.maps import FSCID, Maps
-from cephwire.control import ConMode
+from cephwire.cephx import MON_AUTH_OFFER, MON_AUTH_REQUEST, MonAuthOffer, MonAuthRequest
+from cephwire.codec import Codec
+from cephwire.control import AuthBadMethod, AuthDone, AuthMethod, AuthRequest, ConMode
 from cephwire.entity import EntityAddr, EntityType
 from cephwire.frames import MessageHeader
 from cephwire.mon_messages import (
@@ -37,17 +41,29 @@ __all__ = ["Monitor"]
 
 EACCES = 13
 EINVAL = 22
+EOPNOTSUPP = 95
 
 CLIENT_CONFIG = {"client_check_pool_perm": "false"}
 """What clients are told to set: libcephfs would read and write an object to see whether it may, and wait for an OSD
 (ceph: src/client/Client.cc, ``Client::check_pool_perm``)."""
 
+offers: Codec[MonAuthOffer] = Codec(MON_AUTH_OFFER)
+requests: Codec[MonAuthRequest] = Codec(MON_AUTH_REQUEST)
+
 
 @dataclass(eq=False)
 class _Client:
-    """A client of the monitor: what it wants to hear, and from which epoch on."""
+    """A client of the monitor.
+
+    Attributes:
+        wants: what it wants to hear, from which epoch on, and whether once.
+        known: it has logged in; over messenger v1 that is done in messages.
+        method: that it logs in with.
+    """
 
     login: Login
+    known: bool
+    method: int = 0
     wants: dict[str, tuple[int, bool]] = field(default_factory=dict)
 
 
@@ -86,8 +102,8 @@ class Monitor(Daemon):
 
     def ready(self, remote: Remote, now: float) -> None:
         connection = remote.connection
-        assert isinstance(connection, ServerConnectionV2)
-        self._clients[remote] = _Client(connection.login)
+        assert connection is not None
+        self._clients[remote] = _Client(connection.login, known=isinstance(connection, ServerConnectionV2))
 
     def gone(self, remote: Remote, now: float) -> None:
         self._clients.pop(remote, None)
@@ -99,6 +115,10 @@ class Monitor(Daemon):
 
     def received(self, remote: Remote, header: MessageHeader, message: Any, now: float) -> None:
         client = self._clients[remote]
+        if not client.known:
+            if isinstance(message, MAuth):
+                self._log_in(remote, client, message)
+            return
         match message:
             case MonSubscribe():
                 for what, item in message.what.items():
@@ -156,6 +176,31 @@ class Monitor(Daemon):
         output = json.dumps(answers[prefix]).encode() if known else b""
         answer = MonCommandAck(PaxosHeader(), 0 if known else -EINVAL, status, message.cmd, output)
         self.send(remote, answer, tid=tid)
+
+    def _log_in(self, remote: Remote, client: _Client, message: MAuth) -> None:
+        """What messenger v2 does in frames (ceph: src/mon/AuthMonitor.cc, ``prep_auth``)."""
+        if not message.protocol:
+            offer = offers.decode(message.auth_payload)
+            client.method = AuthMethod.CEPHX if self._cephx else AuthMethod.NONE
+            if client.method not in offer.methods:
+                self.send(remote, MAuthReply(client.method, -EOPNOTSUPP, 0, b"", ""))
+                return
+            who = requests.encode(MonAuthRequest(offer.name, offer.global_id))
+            found = client.login.request(AuthRequest(client.method, (ConMode.CRC,), who), ConMode.CRC)
+        elif isinstance(client.login, MonLogin):
+            found = client.login.prove(message.auth_payload)
+        else:
+            raise ProtocolViolation("method none has one round")
+        if isinstance(found, AuthBadMethod):
+            self.send(remote, MAuthReply(client.method, found.result, 0, b"", ""))
+            return
+        if isinstance(found, AuthDone):
+            client.known = True
+            remote.global_id, remote.name = found.global_id, client.login.name
+            assert remote.connection is not None
+            remote.connection.global_id = found.global_id
+        given = client.login.promise() if isinstance(client.login, MonLogin) else remote.global_id
+        self.send(remote, MAuthReply(client.method, 0, given, found.payload, ""))
 
     def _renew(self, remote: Remote, client: _Client, message: MAuth) -> None:
         login = client.login

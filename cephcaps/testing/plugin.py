@@ -40,11 +40,12 @@ class CephTestCluster:
         return self.cluster.conf
 
     def call(self, step: Callable[[TestCluster], Any]) -> Any:
-        """What ``step(cluster)`` returns, called where the cluster runs; for faults, such as
-        ``ceph_test_cluster.call(lambda cluster: cluster.faults.cut())``."""
+        """What ``step(cluster)`` returns, called and, if it is a coroutine, awaited where the cluster runs; for faults,
+        such as ``ceph_test_cluster.call(lambda cluster: cluster.faults.cut())``."""
 
         async def there() -> Any:
-            return step(self.cluster)
+            result = step(self.cluster)
+            return await result if asyncio.iscoroutine(result) else result
 
         return asyncio.run_coroutine_threadsafe(there(), self._loop).result(START_LIMIT)
 

@@ -6,7 +6,7 @@ import asyncio
 import time
 from collections.abc import Callable
 
-from cephcaps.messenger.server_v2 import ServerConnectionV2
+from cephcaps.messenger.server import ServerConnection
 from cephcaps.shell.log import note, warn
 from cephcaps.testing.daemon import Daemon
 from cephwire.entity import AddrType, EntityAddr
@@ -16,38 +16,41 @@ __all__ = ["Served"]
 
 
 class Served:
-    """One daemon and its listening socket."""
+    """One daemon and its listening sockets, one for each messenger."""
 
     def __init__(self, daemon: Daemon) -> None:
         self.daemon = daemon
-        self.sockets: dict[ServerConnectionV2, _Socket] = {}
+        self.sockets: dict[ServerConnection, _Socket] = {}
         self.frozen = False
         self._held: list[Callable[[], None]] = []
         self._loop = asyncio.get_running_loop()
         self._timer: asyncio.TimerHandle | None = None
-        self._server: asyncio.Server | None = None
+        self._servers: list[asyncio.Server] = []
         self._flushing = False
 
-    async def listen(self, host: str, port: int = 0) -> int:
-        """Bind, and return the port; nobody is let in before `open`."""
-        self._server = await self._loop.create_server(lambda: _Socket(self), host, port, start_serving=False)
-        bound: int = self._server.sockets[0].getsockname()[1]
-        return bound
+    async def listen(self, host: str, messenger: AddrType, nonce: int) -> EntityAddr:
+        """Bind, and return the address; nobody is let in before `open`."""
+        made: list[EntityAddr] = []
+        server = await self._loop.create_server(lambda: _Socket(self, made[0]), host, 0, start_serving=False)
+        port: int = server.sockets[0].getsockname()[1]
+        made.append(EntityAddr.make(messenger, host, port, nonce))
+        self._servers.append(server)
+        return made[0]
 
     async def open(self) -> None:
         """Let clients in."""
-        assert self._server is not None
-        await self._server.start_serving()
+        for server in self._servers:
+            await server.start_serving()
 
     async def close(self) -> None:
         if self._timer is not None:
             self._timer.cancel()
-        if self._server is not None:
-            self._server.close()
+        for server in self._servers:
+            server.close()
         for socket in list(self.sockets.values()):
             socket.abort()
-        if self._server is not None:
-            await self._server.wait_closed()
+        for server in self._servers:
+            await server.wait_closed()
 
     def enter(self, step: Callable[[float], None]) -> None:
         """Let the daemon do something; while it is frozen, later."""
@@ -88,16 +91,17 @@ class Served:
 class _Socket(asyncio.Protocol):
     """One connection's bytes."""
 
-    def __init__(self, served: Served) -> None:
+    def __init__(self, served: Served, addr: EntityAddr) -> None:
         self._served = served
+        self._addr = addr
         self._transport: asyncio.Transport | None = None
-        self.connection: ServerConnectionV2 | None = None
+        self.connection: ServerConnection | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         assert isinstance(transport, asyncio.Transport)
         self._transport = transport
         host, port = transport.get_extra_info("peername")[:2]
-        self.connection = self._served.daemon.accept(EntityAddr.make(AddrType.MSGR2, host, port))
+        self.connection = self._served.daemon.accept(EntityAddr.make(self._addr.type, host, port), self._addr)
         self._served.sockets[self.connection] = self
         self.flush()
 

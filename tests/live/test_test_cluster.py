@@ -10,11 +10,13 @@ import subprocess
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from cephcaps import connect
 from cephcaps.testing import TestCluster
+from cephwire.entity import AddrType
 
 from .fuse import FuseMount
 from .libcephfs import LibcephfsPeer
@@ -74,6 +76,37 @@ async def test_libcephfs_mounts_it_and_works(served: ServedCluster, peers, mode:
     await one.close()
     assert len(served.cluster.mds[0].sessions) == 0
     assert served.cluster.mds[0].requests() == []
+
+
+@pytest.mark.parametrize("auth", ["cephx", "none"])
+async def test_libcephfs_mounts_it_over_messenger_v1(release: Release, auth: Any) -> None:
+    async with TestCluster(messengers=("v1",), auth=auth) as cluster:
+        with ServedCluster(cluster, release) as served:
+            peer = await asyncio.to_thread(LibcephfsPeer, served)
+            one = peer.aio
+            await one.mkdirs("/a/b")
+            async with connect(cluster.conf, ms_mode="legacy") as client:
+                fd = await one.open("/a/f", os.O_CREAT | os.O_RDWR, 0o640)
+                await one.chmod("/a/f", 0o600)
+                assert (await client.stat("/a/f")).mode == 0o100600
+                cluster.faults.cut()
+                await client.chmod("/a/f", 0o604)
+                assert (await one.statx("/a/f")).mode == 0o100604
+                await one.close_fd(fd)
+            for number in range(10):
+                cluster.faults.cut()
+                await one.mkdir(f"/a/b/{number}")
+            cluster.faults.cut(mon=True)
+            assert len(await one.listdir("/a/b")) == 10
+            assert all(remote.addr.type == AddrType.LEGACY for remote in cluster.mds[0].remotes.values())
+            await one.close()
+            assert len(cluster.mds[0].sessions) == 0
+
+
+async def test_libcephfs_may_be_told_of_a_monitor_s_v1_address_alone(served: ServedCluster, peers) -> None:
+    peer = await peers(mon_host=str(served.cluster.mon.addrs[1]).partition("/")[0])
+    await peer.aio.mkdir("/d")
+    assert await peer.aio.listdir("/") == ["d"]
 
 
 async def test_data_is_refused_at_once(served: ServedCluster, peers) -> None:
@@ -154,6 +187,33 @@ async def test_libcephfs_goes_on_over_cut_connections(served: ServedCluster, pee
     assert len(await peer.listdir("/")) == 20
     (session,) = served.cluster.mds[0].sessions
     assert session.state == "open"
+
+
+@pytest.mark.unreplayed("a capture does not show what a client did while its connection or its rank was away")
+async def test_libcephfs_and_our_client_reconnect_to_another_mds(
+    served: ServedCluster, peers, clean_recordings: Path
+) -> None:
+    peer = (await peers()).aio
+    await peer.mkdir("/d")
+    fd = await peer.open("/d/f", os.O_CREAT | os.O_RDWR, 0o644)
+    await peer.flock(fd, fcntl.LOCK_EX, 1)
+    async with connect(served.cluster.conf) as client, client.open("/d/g", "x") as file:
+        for number in range(3):
+            await peer.chmod("/d/f", 0o600 + number)  # under Ax
+            await file.setattr(mode=0o640 + number)
+            making = [asyncio.create_task(peer.mkdir(f"/d/{number}-{each}")) for each in range(3)]
+            await served.cluster.faults.fail_mds(after=0.2 * number)
+            await asyncio.wait_for(asyncio.gather(*making), 20)
+            assert (await client.stat("/d/f")).mode == 0o100600 + number
+            assert (await peer.statx("/d/g")).mode == 0o100640 + number
+            async with client.open("/d/f", "r+") as other:
+                with pytest.raises(BlockingIOError):
+                    await other.flock("exclusive", blocking=False)
+        assert len(await client.listdir("/d")) == len(await peer.listdir("/d")) == 11
+        assert client.metrics.late == ()
+    await peer.close_fd(fd)
+    assert served.cluster.mds[0].state == "active"
+    assert served.cluster.mds[0].requests() == []
 
 
 LISTING = r"""

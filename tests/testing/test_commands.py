@@ -19,6 +19,9 @@ def test_the_demo_tells_its_story_in_time() -> None:
     assert "Bob looks at it. It says: mode 600" in done.stdout
     assert "caps revoke" in done.stdout
     assert "session recall_state, keep 5 caps" in done.stdout
+    assert "Ada -> MDS  release of" in done.stdout
+    assert "Ada -> MDS  reconnect, claiming the caps on 1 inodes" in done.stdout
+    assert "flushing Ax" in done.stdout.partition("reconnect, claiming")[2]
     assert done.stdout.endswith("nothing is left.\n")
 
 

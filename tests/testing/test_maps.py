@@ -23,8 +23,8 @@ ADDR = EntityAddr.make(AddrType.MSGR2, "127.0.0.1", 3300)
 
 @pytest.fixture
 def maps() -> Maps:
-    made = Maps(uuid.UUID(int=7), 10**18, ADDR)
-    made.add_mds(0, EntityAddr.make(AddrType.MSGR2, "127.0.0.1", 6800, 9))
+    made = Maps(uuid.UUID(int=7), 10**18, (ADDR,))
+    made.add_mds(0, (EntityAddr.make(AddrType.MSGR2, "127.0.0.1", 6800, 9),))
     return made
 
 

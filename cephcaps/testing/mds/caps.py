@@ -43,12 +43,13 @@ class CapKeeper:
 
     Attributes:
         revoking: caps that clients are asked to give back, in full or in part.
+        last_cap_id: of the newest cap.
     """
 
     def __init__(self, teller: CapTeller) -> None:
         self.revoking: dict[Cap, None] = {}
         self._teller = teller
-        self._cap_ids = 0
+        self.last_cap_id = 0
         self.now = 0.0
 
     # Caps
@@ -57,8 +58,8 @@ class CapKeeper:
         """The client's cap, made if need be."""
         cap = inode.caps.get(session)
         if cap is None:
-            self._cap_ids += 1
-            cap = inode.caps[session] = session.caps[inode.ino] = Cap(session, inode, self._cap_ids)
+            self.last_cap_id += 1
+            cap = inode.caps[session] = session.caps[inode.ino] = Cap(session, inode, self.last_cap_id)
             choose_loner(inode)
         return cap
 

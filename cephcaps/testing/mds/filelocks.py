@@ -6,6 +6,7 @@ Facts: ceph: src/mds/flock.cc, src/mds/Server.cc (``handle_client_file_setlock``
 from __future__ import annotations
 
 import errno
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from cephcaps.testing.mds.inode import Inode
@@ -28,12 +29,14 @@ class FileLocks:
 
     def __init__(self, mds: Mds) -> None:
         self._mds = mds
+        self._waits: dict[Request, tuple[Inode, FileLock]] = {}  # for ranges
 
     def set(self, request: Request, inode: Inode, args: FileLockArgs) -> None:
         """Lock or unlock.
 
         Raises:
-            Refused: EAGAIN: somebody else has it; EINTR: the wait was called off.
+            Refused: EAGAIN: somebody else has it; EDEADLK: who has it waits for this owner; EINTR: the wait was called
+                off.
             Waits: until it is free.
         """
         rule, wanted = args.rule, _lock(request.session, args)
@@ -41,6 +44,7 @@ class FileLocks:
             self._interrupt(inode, rule, wanted)
             return
         held = inode.file_locks.setdefault(rule, [])
+        self._waits.pop(request, None)
         if args.type == LockType.UNLOCK:
             inode.file_locks[rule] = _without(held, wanted)
             self._mds.wake(inode)
@@ -48,6 +52,10 @@ class FileLocks:
         if _conflict(held, wanted) is not None:
             if not args.wait:
                 raise Refused(errno.EAGAIN)
+            if rule == LockRule.FCNTL:
+                if self._comes_round(held, wanted, wanted, []):
+                    raise Refused(errno.EDEADLK)
+                self._waits[request] = inode, wanted
             if request.waits_for is None:
                 inode.waiting.append(request)
                 request.waits_for = inode
@@ -65,10 +73,25 @@ class FileLocks:
 
     def forget(self, session: Session, inode: Inode) -> None:
         """A client is gone, and its locks."""
+        for request in [request for request in self._waits if request.session is session]:
+            del self._waits[request]
         for rule, held in inode.file_locks.items():
             inode.file_locks[rule] = [lock for lock in held if lock.client != session.client]
         if inode.file_locks:
             self._mds.wake(inode)
+
+    def _comes_round(self, held: list[FileLock], wanted: FileLock, first: FileLock, seen: list[Request]) -> bool:
+        """Whether ``first``'s owner waits for itself, by way of those who hold what is wanted (``is_deadlock``)."""
+        for holder in _conflicts(held, wanted):
+            if _same_owner(holder, first):
+                return True
+            for request, (inode, awaited) in list(self._waits.items()):
+                if request in seen or request.waits_for is not inode or not _same_owner(awaited, holder):
+                    continue
+                seen.append(request)
+                if self._comes_round(inode.file_locks.get(LockRule.FCNTL, []), awaited, first, seen):
+                    return True
+        return False
 
     def _interrupt(self, inode: Inode, rule: int, wanted: FileLock) -> None:
         """Call off the wait for a lock, or give the lock back if it was had just now."""
@@ -82,6 +105,7 @@ class FileLocks:
                 and (args.start, args.length) == (wanted.start, wanted.length)
             ):
                 inode.waiting.remove(request)
+                self._waits.pop(request, None)
                 request.waits_for = None
                 self._mds.refuse(request, errno.EINTR)
                 return
@@ -102,12 +126,15 @@ def _same_owner(one: FileLock, other: FileLock) -> bool:
 
 
 def _conflict(held: list[FileLock], wanted: FileLock) -> FileLock | None:
+    return next(_conflicts(held, wanted), None)
+
+
+def _conflicts(held: list[FileLock], wanted: FileLock) -> Iterator[FileLock]:
     for lock in held:
         overlap = lock.start < _end(wanted) and wanted.start < _end(lock)
         exclusive = LockType.EXCL in (lock.type, wanted.type)
         if overlap and exclusive and not _same_owner(lock, wanted):
-            return lock
-    return None
+            yield lock
 
 
 def _without(held: list[FileLock], wanted: FileLock) -> list[FileLock]:

@@ -10,7 +10,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any
 
-from cephcaps.messenger.server_v2 import Login
+from cephcaps.messenger.server import Login
 from cephcaps.testing.daemon import Daemon, Remote
 from cephcaps.testing.keys import KeyServer, NoLogin, ServiceLogin
 from cephcaps.testing.maps import Maps
@@ -20,6 +20,7 @@ from cephcaps.testing.mds.filelocks import FileLocks
 from cephcaps.testing.mds.inode import Cap, Inode
 from cephcaps.testing.mds.leases import Leases
 from cephcaps.testing.mds.operations import Operations
+from cephcaps.testing.mds.reconnect import RECONNECT_TIMEOUT, Legacy, Takeover, leave
 from cephcaps.testing.mds.replies import Replies
 from cephcaps.testing.mds.request import Refused, Request, Waits
 from cephcaps.testing.mds.session import Session
@@ -56,7 +57,9 @@ class Mds(Daemon):
         tree: the file system; ``snapshots`` what is kept of it.
         caps: the caps clients hold.
         sessions: clients.
+        state: "active"; of a rank that is taken over first "reconnect" and "rejoin"; "stopped" once it is nobody's.
         on_evict: is told the address of a client that must not come back.
+        on_state: is told of every new state.
     """
 
     kind = EntityType.MDS
@@ -73,6 +76,9 @@ class Mds(Daemon):
         self.file_locks = FileLocks(self)
         self.sessions = Sessions(self)
         self.on_evict: Callable[[EntityAddr], None] = lambda addr: None
+        self.state = "active"
+        self.on_state: Callable[[str], None] = lambda state: None
+        self._takeover: Takeover | None = None
         self._taker = ClientCapsTaker(self)
         self._operations = Operations(self)
         self._replies = Replies(self)
@@ -85,6 +91,37 @@ class Mds(Daemon):
     def login(self) -> Login:
         return ServiceLogin(self._keys) if self._cephx else NoLogin(self._keys, to_mon=False)
 
+    def send(self, remote: Remote, message: Any, *, tid: int = 0, version: int | None = None) -> None:
+        if self.state != "stopped":
+            super().send(remote, message, tid=tid, version=version)
+
+    def stop(self) -> Legacy:
+        """Be this rank no more: what was changed counts as journaled, and nobody is told anything."""
+        self.state = "stopped"
+        self._journal.clear()
+        return leave(self)
+
+    def take_over(self, legacy: Legacy, now: float, timeout: float = RECONNECT_TIMEOUT) -> None:
+        """Be the next daemon of a rank; its clients have so many seconds to come back."""
+        self._enter(now)
+        self.tree, self.snapshots = legacy.tree, legacy.snapshots
+        self.walker = Walker(self.tree, self.snapshots)
+        self.caps.last_cap_id = legacy.last_cap_id
+        self.state, self._takeover = "reconnect", Takeover(self, legacy, now + timeout)
+        self._rejoin()
+        self._leave()
+
+    def _rejoin(self) -> None:
+        """Go on from reconnect once all have come, or time is up."""
+        takeover = self._takeover
+        if takeover is None or not takeover.over(self.now):
+            return
+        self._takeover = None
+        for state, step in (("rejoin", takeover.rejoin), ("active", takeover.begin)):
+            self.state = state
+            self.on_state(state)
+            step()
+
     def gone(self, remote: Remote, now: float) -> None:
         session = self.sessions.of(remote)
         if session is not None:
@@ -95,22 +132,34 @@ class Mds(Daemon):
     def tick(self, now: float) -> None:
         super().tick(now)
         self._enter(now)
+        self._rejoin()
         self.flush_journal(now)
         self.sessions.tick(now)
         self._leave()
 
     def next_deadline(self) -> float:
         due = self._journal[0][0] if self._journal else float("inf")
+        if self._takeover is not None:
+            due = min(due, self._takeover.deadline)
         return min(due, self.sessions.next_deadline(), super().next_deadline())
 
     def received(self, remote: Remote, header: MessageHeader, message: Any, now: float) -> None:
+        if self.state == "stopped":
+            return
         self._enter(now)
+        if self._takeover is not None:
+            self._takeover.received(remote, header, message)
+            self._rejoin()
+            self._leave()
+            return
         session = self.sessions.of(remote)
         match message:
             case ClientSession():
                 self.sessions.received(remote, session, message)
             case ClientReclaim():
                 self.send(remote, ClientReclaimReply(-EOPNOTSUPP, 0, EntityAddr(0, 0, b"")))
+            case ClientReconnect() if session is None:
+                self.sessions.refuse(remote)
             case _ if session is None:
                 pass  # a real MDS drops what comes without a session, too
             case ClientRequest():
@@ -205,6 +254,10 @@ class Mds(Daemon):
         above = self.snapshots.realm_of(directory)
         directory.realm = Realm(directory, above.seq, above.seq, above.seq)
         self.tell_realm(directory, SnapOp.SPLIT)
+
+    def tell_realm_to(self, session: Session, realm: Realm, op: SnapOp, moved: list[Inode]) -> None:
+        """Tell one client of a realm, or that these inodes are in it now."""
+        self._tell_realm(session, realm, op, moved, [])
 
     def _tell_realm(self, session: Session, realm: Realm, op: SnapOp, moved: list[Inode], below: list[Inode]) -> None:
         split = op == SnapOp.SPLIT

@@ -89,6 +89,20 @@ class Sessions:
             session.renewed = self._mds.now
             self._mds.send(remote, ClientSession(SessionOp.OPEN, 0, features=FEATURES))
 
+    def resume(self, remote: Remote, former: Session) -> Session:
+        """The session of a client that has come back to a rank taken over."""
+        session = self._by_remote[remote] = Session(remote, former.client)
+        session.features, session.metadata = former.features, former.metadata
+        session.completed, session.completed_flushes = former.completed, former.completed_flushes
+        session.has_numbers = former.has_numbers
+        session.renewed = self._mds.now
+        self._mds.send(remote, ClientSession(SessionOp.OPEN, 0, features=FEATURES))
+        return session
+
+    def refuse(self, remote: Remote) -> None:
+        """Tell somebody who claims a session that there is none."""
+        self._say(remote, SessionOp.CLOSE)
+
     def _reject(self, remote: Remote, why: str, flags: int = 0) -> None:
         self._mds.send(remote, ClientSession(SessionOp.REJECT, 0, metadata={"error_string": why}, flags=flags))
 
