@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import errno
+import json
 import os
 import socket
 import types
@@ -15,7 +16,7 @@ from typing import Any, Self
 from cephcaps.auth.cephx import Tickets
 from cephcaps.auth.crypto import CryptoError, CryptoKey
 from cephcaps.config import ClientConfig, MonAddress, load_config
-from cephcaps.core import ROOT_INO, Core, GetRefs, Mount, Safe
+from cephcaps.core import ROOT_INO, Core, GetRefs, MdsCommand, MonCommand, Mount, Safe
 from cephcaps.engine.engine import Engine
 from cephcaps.engine.inode import Inode
 from cephcaps.engine.refs import Got
@@ -251,7 +252,7 @@ class Client(Snapshots, Xattrs, Locking):
     @property
     def fsid(self) -> str:
         """The cluster's UUID."""
-        return str(uuid.UUID(bytes=self._running.core.fsid))
+        return str(uuid.UUID(bytes=self._running.core.mds.fsid))
 
     @property
     def global_id(self) -> int:
@@ -338,6 +339,28 @@ class Client(Snapshots, Xattrs, Locking):
     async def fsync(self, path_or_ino: Path | int, *, timeout: float | None = DEFAULT) -> None:
         """As `flush`: changes and requests on one inode, a directory's entries among them."""
         await self.flush(path_or_ino, timeout=timeout)
+
+    # Commands
+
+    async def mon_command(self, command: Mapping[str, object], *, timeout: float | None = DEFAULT) -> bytes:
+        """What the monitors put out on a command of the ``ceph`` tool: ``{"prefix": "health", "format": "json"}``.
+
+        Raises:
+            MdsError: as OSError: what the monitors say is wrong with it; EACCES where this key may not ask that.
+        """
+        output: bytes = await self._running.call(MonCommand(json.dumps(command)), self._left(self._until(timeout)))
+        return output
+
+    async def mds_command(self, rank: int, command: Mapping[str, object], *, timeout: float | None = DEFAULT) -> bytes:
+        """What ``ceph tell mds.RANK`` puts out: ``{"prefix": "session ls"}``. The key needs ``mds 'allow *'``.
+
+        Raises:
+            MdsError: as OSError: what the MDS says is wrong with it; EPERM where this key may not ask it.
+            ConnectionFailed: the rank has gone over to another daemon before it answered.
+        """
+        call = MdsCommand(rank, json.dumps(command))
+        output: bytes = await self._running.call(call, self._left(self._until(timeout)))
+        return output
 
     # Data, for `OpenFile` and `CapRefs`
 

@@ -29,8 +29,8 @@ came meanwhile is read after the first of them."""
 
 
 RESUMING = 1 / 16
-"""Of the first pause, how long the first one is after a connection that stood: its peer is most likely still there, and a
-handshake that breaks on a bad network is worth another at once. Ceph waits the whole."""
+"""Of the first pause, how long the first one is after a connection that stood: its peer is most likely still there, and
+a handshake that breaks on a bad network is worth another at once. Ceph waits the whole."""
 
 
 class Dialer(Protocol):

@@ -36,7 +36,7 @@ def test_a_mount_brings_the_root() -> None:
 
     assert answer.inode.ino == 1
     assert world.core.fscid == samples.FSCID
-    assert world.core.fsid == samples.FSID
+    assert world.core.mds.fsid == samples.FSID
     [(_, request)] = world.ranks[0].peer.requests()
     assert (request.op, request.path, request.args) == (RequestOp.GETATTR, FilePath(1, ""), GetattrArgs(0x155))
 
