@@ -68,6 +68,7 @@ def connect(
     gid: int | None = None,
     groups: tuple[int, ...] = (),
     record: str | os.PathLike[str] | None = None,
+    mount: bool = True,
     timeout: float | None = CONNECT_TIMEOUT,
     request_timeout: float | None = REQUEST_TIMEOUT,
 ) -> Client:
@@ -88,6 +89,8 @@ def connect(
         record: path of a pcapng file to write every message to, in clear and without keys or tickets; what it held is
             overwritten. Should it become impossible to write, RecordingEnded is all that happens. One path is for one
             client, and for one process.
+        mount: False is for commands to daemons alone: nothing is asked of the file system, not even its root directory,
+            which another client may hold up; there are no paths then.
         timeout: seconds until the file system's root must be reached; None waits for ever.
         request_timeout: seconds for each call that says nothing else.
     """
@@ -108,6 +111,7 @@ def connect(
         gid=os.getgid() if gid is None else gid,
         groups=groups,
         record=record,
+        mount=mount,
         connect_timeout=timeout,
         request_timeout=request_timeout,
     )
@@ -126,6 +130,7 @@ class Client(Snapshots, Xattrs, Locking):
         gid: int,
         groups: tuple[int, ...],
         record: str | os.PathLike[str] | None,
+        mount: bool,
         connect_timeout: float | None,
         request_timeout: float | None,
     ) -> None:
@@ -134,6 +139,7 @@ class Client(Snapshots, Xattrs, Locking):
         self._data = data
         self._whose = (uid, gid, groups)
         self._record = record
+        self._mount = mount
         self._connect_timeout = connect_timeout
         self._request_timeout = request_timeout
         self._supervisor: Supervisor | None = None
@@ -170,11 +176,12 @@ class Client(Snapshots, Xattrs, Locking):
         self._supervisor = Supervisor(core, data=self._data, recorder=recorder)
         try:
             await self._supervisor.start(f"cephcaps {self.config.name}")
-            answer: Answer = await self._supervisor.call(Mount(), self._connect_timeout)
-            if answer.inode is None:
-                raise MdsError(errno.ENOENT, None, self._root)
-            self.root_ino = answer.inode.ino
-            await self._learn_above(components(self._running.core.root))
+            answer: Answer | None = await self._supervisor.call(Mount(self._mount), self._connect_timeout)
+            if answer is not None:
+                if answer.inode is None:
+                    raise MdsError(errno.ENOENT, None, self._root)
+                self.root_ino = answer.inode.ino
+                await self._learn_above(components(self._running.core.root))
         except BaseException:
             await self._supervisor.close(CLOSE_TIMEOUT)
             raise

@@ -62,7 +62,13 @@ MAX_LEFTOVERS = 100
 
 @dataclass(frozen=True, slots=True)
 class Mount:
-    """Get to the file system's root directory; brings an Answer with its inode."""
+    """Get to the file system's root directory; brings an Answer with its inode.
+
+    Attributes:
+        root: without it, get to the MDSMap only; brings None.
+    """
+
+    root: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,7 +183,7 @@ class Core:
         self.fscid: int | None = None
         self.osd_epoch = 0
         self._known_as = 0  # the global_id of our sessions
-        self._mount: tuple[int, float] | None = None  # token and deadline
+        self._mount: tuple[int, float, bool] | None = None  # token, deadline, whether for the root
         self._closing: tuple[int, float] | None = None
 
     # The three entrances
@@ -198,7 +204,7 @@ class Core:
         """Begin ``request``; Done or Failed with ``token`` comes out exactly once, by ``deadline`` at the latest."""
         match request:
             case Mount():
-                self._mount = (token, deadline)
+                self._mount = (token, deadline, request.root)
                 self.monitors.subscribe("monmap", 0)
                 self.monitors.subscribe("config", 0)
                 self.monitors.subscribe("fsmap.user", 0)
@@ -356,8 +362,11 @@ class Core:
         self.monitors.seen_mds_map(f"mdsmap.{self.fscid}", message.epoch)
         self.mds.map_received(message.mdsmap, now)
         if self._mount is not None:
-            token, deadline = self._mount
+            token, deadline, root = self._mount
             self._mount = None
+            if not root:
+                self.out.append(Done(token, None))
+                return
             path = FilePath(ROOT_INO, self.root.strip("/"))
             operation = Operation(RequestOp.GETATTR, path, self.root, GetattrArgs(STAT_MASK))
             self.mds.call(token, operation, deadline, now)
@@ -381,7 +390,7 @@ class Core:
 
     def _fail_mount(self, error: Exception) -> None:
         if self._mount is not None:
-            token, _ = self._mount
+            token = self._mount[0]
             self._mount = None
             self.out.append(Failed(token, error))
 

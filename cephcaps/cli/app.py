@@ -9,10 +9,12 @@ from collections.abc import Sequence
 import click
 
 from cephcaps.cli.decode import decode
+from cephcaps.cli.doctor import doctor
 from cephcaps.cli.explain import explain
 from cephcaps.cli.failures import complain, exit_code
 from cephcaps.cli.files import ls, stat
 from cephcaps.cli.hold import hold
+from cephcaps.cli.holders import holders
 from cephcaps.cli.lint import lint
 from cephcaps.cli.options import CephGroup, Settings, global_options
 from cephcaps.cli.ping import ping
@@ -38,7 +40,7 @@ def cephcaps() -> None:
     """
 
 
-for _command in (decode, explain, hold, lint, ls, ping, replay, report, stat, status):
+for _command in (decode, doctor, explain, hold, holders, lint, ls, ping, replay, report, stat, status):
     cephcaps.add_command(_command)
 
 
