@@ -77,7 +77,7 @@ async def _doctor(settings: Settings) -> dict[str, Any]:
 
 async def _look_at(client: Client, rank: int, named: set[int], facts: dict[str, Any]) -> None:
     """Add what is to be told of ``rank``, where these clients are ``named`` by a warning."""
-    from cephcaps.cli.mds_view import holdings, path_of, sessions, waiting
+    from cephcaps.cli.mds_view import dump_inode, holdings, sessions, waiting
 
     seen = await sessions(client, rank)
     others = [one for one in seen.values() if one.id != client.global_id]
@@ -87,15 +87,16 @@ async def _look_at(client: Client, rank: int, named: set[int], facts: dict[str, 
         facts["unseen"].append({"rank": rank, "clients": len(others) - len(suspects), "caps": all_caps})
     held = await holdings(client, rank, sorted(suspects))
     now = time.time()
-    late = [one for one in held if one.asked_back and (now - one.told_at > OLD or one.client.id in named)]
+    late = [one for one in held if one.revoking and (now - one.told_at > OLD or one.client.id in named)]
     ops = [op for op in await waiting(client, rank) if op.blocked and op.age > OLD]
     told: set[str] = set()
     for one in sorted(late, key=lambda one: one.told_at):
-        path = await path_of(client, rank, one.ino)
+        dumped = await dump_inode(client, rank, one.ino)
+        path, asked_back = dumped.path, dumped.asked_back.get(one.client.id, one.asked_back)
         behind = [op for op in ops if op.names(one.ino, path)]
         told |= {op.description for op in behind}
         facts["revokes"].append(
-            {"ino": f"{one.ino:#x}", "path": path, **facts_of(one, now), "who": str(one.client)}
+            {"ino": f"{one.ino:#x}", "path": path, **facts_of(one, asked_back, now), "who": str(one.client)}
             | {"waiting": [_op(op, seen) for op in behind]}
         )
     facts["waiting"] += [_op(op, seen) for op in ops if op.description not in told]
@@ -141,16 +142,12 @@ async def _limits(client: Client, rank: int, others: list[SeenClient]) -> list[d
 def _lines(facts: dict[str, Any]) -> list[str]:
     lines = [f"{found['check']}: {escaped(found['message'])}" for found in facts["health"]]
     for one in facts["revokes"]:
+        bits = "all that it was asked for" if one["asked_back"] == "unknown" else one["asked_back"]
         where = f"{one['ino']} {one['path']}" if one["path"] else one["ino"]
         lines.append(
-            escaped(
-                f"mds.{one['rank']}: {one['who']} has not given back {one['asked_back']} of {where} "
-                f"for {one['age_s']:.0f} s"
-            )
+            escaped(f"mds.{one['rank']}: {one['who']} has not given back {bits} of {where} for {one['age_s']:.0f} s")
         )
-        lines.append(
-            f"  it may keep {one['holds'] or 'nothing'} and wants {one['wants'] or 'nothing'}; at {one['addr']}"
-        )
+        lines.append(f"  it may keep {one['holds']} and wants {one['wants']}; at {one['addr']}")
         lines += [f"  waits for it: {_waits(op)}" for op in one["waiting"]]
     lines += [f"mds.{op['rank']}: {_waits(op)}" for op in facts["waiting"]]
     for near in facts["limits"]:

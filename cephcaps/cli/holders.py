@@ -13,6 +13,7 @@ from cephcaps.cli.output import as_bytes, emit, emit_json, escaped
 from cephcaps.cli.running import run
 
 if TYPE_CHECKING:
+    from cephcaps.caps import Caps
     from cephcaps.cli.mds_view import Holding
     from cephcaps.client import Client
 
@@ -64,17 +65,21 @@ def holders(settings: Settings, what: int | str) -> int:
 
 
 async def _holders(settings: Settings, what: int | str) -> dict[str, Any]:
-    from cephcaps.cli.mds_view import active_ranks, path_of
+    from cephcaps.cli.mds_view import active_ranks, dump_inode
 
     async with settings.connect(mount=isinstance(what, str)) as client:
         ino = what if isinstance(what, int) else await _look_up(client, what)
         path = what if isinstance(what, str) else None
         found: list[Holding] = []
+        known: dict[tuple[int, int], Caps] = {}
         for rank in active_ranks(client):
             found += await _at(client, rank, ino)
-            path = path or await path_of(client, rank, ino)
+            dumped = await dump_inode(client, rank, ino)
+            path = path or dumped.path
+            known |= {(rank, id): late for id, late in dumped.asked_back.items()}
         now = time.time()
-        return {"ino": f"{ino:#x}", "path": path, "holders": [facts_of(holding, now) for holding in found]}
+        told = [facts_of(one, known.get((one.rank, one.client.id), one.asked_back), now) for one in found]
+        return {"ino": f"{ino:#x}", "path": path, "holders": told}
 
 
 async def _look_up(client: Client, path: str) -> int:
@@ -104,7 +109,7 @@ async def _at(client: Client, rank: int, ino: int) -> list[Holding]:
     return [holding for holding in found if holding.ino == ino]
 
 
-def facts_of(holding: Holding, now: float) -> dict[str, Any]:
+def facts_of(holding: Holding, asked_back: Caps, now: float) -> dict[str, Any]:
     """For JSON."""
     return {
         "rank": holding.rank,
@@ -114,7 +119,7 @@ def facts_of(holding: Holding, now: float) -> dict[str, Any]:
         "addr": holding.client.addr,
         "state": holding.client.state,
         "holds": str(holding.holds),
-        "asked_back": str(holding.asked_back),
+        "asked_back": "unknown" if holding.revoking and not asked_back else str(asked_back),
         "wants": str(holding.wants),
         "age_s": round(max(now - holding.told_at, 0.0), 3),
     }

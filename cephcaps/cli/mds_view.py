@@ -19,13 +19,14 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Holding",
+    "InodeDump",
     "SeenClient",
     "Waiting",
     "active_ranks",
     "asked",
+    "dump_inode",
     "holdings",
     "ids_in",
-    "path_of",
     "sessions",
     "waiting",
 ]
@@ -64,11 +65,23 @@ class Holding:
     ino: int
     holds: Caps
     """What it may keep."""
+    revoking: bool
+    """It was asked to give something up, and the MDS waits for that."""
     asked_back: Caps
-    """What it was to give up, and has not said that it did."""
+    """What that is, as far as is known: a client that has answered, but not as it should, hides it here; `InodeDump`
+    has it."""
     wants: Caps
     told_at: float
     """When the MDS has last told it what it may have, seconds since the epoch on the MDS's clock."""
+
+
+@dataclass(frozen=True)
+class InodeDump:
+    """What an MDS has of an inode."""
+
+    path: str | None
+    asked_back: dict[int, Caps]
+    """By client, what it was to give up and still has, in the MDS's books."""
 
 
 @dataclass(frozen=True)
@@ -130,18 +143,19 @@ async def holdings(client: Client, rank: int, ids: Collection[int]) -> list[Hold
     return found
 
 
-async def path_of(client: Client, rank: int, ino: int) -> str | None:
-    """Where the inode is; None if the MDS does not have it in memory, or cannot safely be asked."""
+async def dump_inode(client: Client, rank: int, ino: int) -> InodeDump:
+    """What ``rank`` has of an inode: nothing if it is not in memory there, or the MDS cannot safely be asked."""
     from cephcaps.errors import MdsError
 
     version = (await asked(client, rank, "version"))["version"]
     if int(version.split(".")[0]) < DUMPS_SAFELY:
-        return None
+        return InodeDump(None, {})
     try:
         dumped = await asked(client, rank, "dump inode", number=ino)
     except (MdsError, ValueError):
-        return None
-    return dumped.get("path") or None
+        return InodeDump(None, {})
+    late = {cap["client_id"]: _caps(cap["issued"]) - _caps(cap["pending"]) for cap in dumped.get("client_caps", ())}
+    return InodeDump(dumped.get("path") or None, late)
 
 
 async def waiting(client: Client, rank: int) -> list[Waiting]:
@@ -177,6 +191,7 @@ def _holding(rank: int, seen: SeenClient, cap: dict[str, Any]) -> Holding:
         client=seen,
         ino=int(cap["ino"], 16) if isinstance(cap["ino"], str) else cap["ino"],
         holds=pending,
+        revoking=bool(cap.get("revokes")),
         asked_back=before - pending,
         wants=_caps(cap["wanted"]),
         told_at=datetime.strptime(cap["last_issue_stamp"], "%Y-%m-%dT%H:%M:%S.%f%z").timestamp(),

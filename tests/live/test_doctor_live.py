@@ -86,12 +86,12 @@ async def test_who_keeps_what_from_whom(cluster: LiveCluster, conf: Path) -> Non
 
 @pytest.mark.soak
 async def test_behind_a_late_release(new_cluster: Callable[..., LiveCluster]) -> None:
-    """A client that is alone with data no OSD takes: Ceph's warning has its number, and nothing else."""
+    """A client that lives on and keeps what it was asked for: Ceph's warning has its number, and no more."""
     cluster = new_cluster(mds=1)
-    holder = await asyncio.to_thread(LibcephfsPeer, cluster, timeout=300.0)
+    options = {"client_inject_release_failure": "true"}
+    holder = await asyncio.to_thread(LibcephfsPeer, cluster, options=options)
     asker = await asyncio.to_thread(LibcephfsPeer, cluster, timeout=300.0)
     fd = await holder.aio.open("/late", os.O_CREAT | os.O_RDWR)
-    await cluster.aio.ceph("osd", "pause")
     await holder.aio.write(fd, 0, bytes(4096))
     asked = asyncio.create_task(asker.aio.statx("/late"))
 
@@ -107,9 +107,10 @@ async def test_behind_a_late_release(new_cluster: Callable[..., LiveCluster]) ->
     assert "MDS_CLIENT_LATE_RELEASE" in out
     (line,) = (line for line in out.splitlines() if "has not given back" in line)
     assert f"client.{holder.instance_id} " in line
-    assert "w" in line.split("given back ")[1].split()[0]
-    assert cluster.release.name == "pacific" or " /late for " in line
-    await cluster.aio.ceph("osd", "unpause")
+    if cluster.release.name != "pacific":  # whose MDS is not asked for paths, and with them for what it hides elsewhere
+        assert " not given back Fsxrw of " in line
+        assert " /late for " in line
+    await asyncio.to_thread(holder.kill)
+    await cluster.aio.mds_admin({"prefix": "session evict", "filters": [f"id={holder.instance_id}"]})
     await asked
-    await asyncio.to_thread(holder.close)
     await asyncio.to_thread(asker.close)

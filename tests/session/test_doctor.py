@@ -68,6 +68,7 @@ class Cluster:
         self.health: dict[str, Any] = {}
         self.version = "20.2.4"
         self.used = 10
+        self.hidden = False
         self.asked: list[dict[str, Any]] = []
 
     async def __aenter__(self) -> Self:
@@ -93,7 +94,8 @@ class Cluster:
             case "version":
                 return json.dumps({"version": self.version}).encode()
             case "dump inode" if command["number"] == INO:
-                return json.dumps({"path": "/srv/file"}).encode()
+                caps = [{"client_id": 4123, "pending": "pAsLsXsFc", "issued": "pAsLsXsFscrw"}] if self.hidden else []
+                return json.dumps({"path": "/srv/file", "client_caps": caps}).encode()
             case "dump inode":
                 raise MdsError(2, "not in cache")
             case "config get":
@@ -132,6 +134,17 @@ def test_a_late_revoke_has_client_inode_bits_and_age(cluster: Cluster, capsys: p
     assert lines[2].startswith(
         "  waits for it: client.4124 (client.app, on web7, mounts /srv): client_request(client.4124:3"
     )
+
+
+def test_what_a_wrong_answer_hides_is_in_the_inode(cluster: Cluster, capsys: pytest.CaptureFixture[str]) -> None:
+    cluster.sessions[1] = session(4123, cap(revokes=[{"before": "pAsLsXsFc", "seq": 2, "last_issue": 1}]))
+    cluster.hidden = True
+    assert [late["asked_back"] for late in said(capsys, "doctor")[1]["revokes"]] == ["Fsrw"]
+    assert [held["asked_back"] for held in said(capsys, "holders", str(INO))[1]["holders"]] == ["Fsrw"]
+    cluster.version = "16.2.15"
+    assert [late["asked_back"] for late in said(capsys, "doctor")[1]["revokes"]] == ["unknown"]
+    run(["doctor"])
+    assert "has not given back all that it was asked for of 0x10000000003 for 42 s" in capsys.readouterr().out
 
 
 def test_all_is_well(cluster: Cluster, capsys: pytest.CaptureFixture[str]) -> None:
@@ -197,5 +210,5 @@ def test_what_is_neither_inode_nor_path_is_bad_usage(cluster: Cluster, what: str
 
 def test_an_old_mds_is_not_asked_for_a_path(cluster: Cluster) -> None:
     cluster.version = "16.2.15"
-    assert asyncio.run(mds_view.path_of(cluster, 0, INO)) is None  # type: ignore[arg-type]
+    assert asyncio.run(mds_view.dump_inode(cluster, 0, INO)).path is None  # type: ignore[arg-type]
     assert [words["prefix"] for words in cluster.asked] == ["version"]
