@@ -21,6 +21,7 @@ from cephcaps.cli.ping import ping
 from cephcaps.cli.replay import replay
 from cephcaps.cli.report import report
 from cephcaps.cli.status import status
+from cephcaps.cli.top import top
 
 __all__ = ["run"]
 
@@ -40,7 +41,7 @@ def cephcaps() -> None:
     """
 
 
-for _command in (decode, doctor, explain, hold, holders, lint, ls, ping, replay, report, stat, status):
+for _command in (decode, doctor, explain, hold, holders, lint, ls, ping, replay, report, stat, status, top):
     cephcaps.add_command(_command)
 
 

@@ -1,12 +1,14 @@
-"""``holders`` and ``doctor`` on a real cluster: a client of libcephfs that keeps what another one waits for."""
+"""``holders``, ``doctor`` and ``top`` on a real cluster: a client of libcephfs keeps what another one waits for."""
 
 from __future__ import annotations
 
 import asyncio
 import json
 import os
+import pty
 import subprocess
 import sys
+import termios
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -114,3 +116,35 @@ async def test_behind_a_late_release(new_cluster: Callable[..., LiveCluster]) ->
     await cluster.aio.mds_admin({"prefix": "session evict", "filters": [f"id={holder.instance_id}"]})
     await asked
     await asyncio.to_thread(asker.close)
+
+
+async def test_top_draws_and_obeys_keys(cluster: LiveCluster, conf: Path) -> None:
+    """In a terminal of 80 columns and 24 lines."""
+    peers = [await asyncio.to_thread(LibcephfsPeer, cluster) for _ in range(2)]
+    await peers[0].aio.mkdir("/top")
+    terminal, theirs = pty.openpty()
+    termios.tcsetwinsize(terminal, (24, 80))
+    command = [sys.executable, "-m", "cephcaps.cli", "-c", str(conf), "top", "--every", "0.5"]
+    shown = subprocess.Popen(command, stdin=theirs, stdout=theirs, stderr=theirs, start_new_session=True)
+    screens: list[str] = []
+
+    async def screen(having: str) -> list[str]:
+        """The newest whole screen, once it has that."""
+        async with asyncio.timeout(30):
+            while True:
+                screens.append((await asyncio.to_thread(os.read, terminal, 65536)).decode())
+                for drawn in reversed("".join(screens).split("\x1b[H\x1b[2J")):
+                    if having in drawn:
+                        return drawn.splitlines()
+
+    lines = await screen("by caps")
+    os.write(terminal, b"r")
+    lines = await screen("by recall")
+    assert len(lines) <= 24
+    assert max(map(len, lines)) <= 80
+    os.write(terminal, b"q")
+    assert await asyncio.to_thread(shown.wait, 30) == 0
+    os.close(terminal)
+    os.close(theirs)
+    for peer in peers:
+        await asyncio.to_thread(peer.close)
