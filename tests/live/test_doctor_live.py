@@ -125,7 +125,7 @@ async def test_top_draws_and_obeys_keys(cluster: LiveCluster, conf: Path) -> Non
     terminal, theirs = pty.openpty()
     termios.tcsetwinsize(terminal, (24, 80))
     command = [sys.executable, "-m", "cephcaps.cli", "-c", str(conf), "top", "--every", "0.5"]
-    shown = subprocess.Popen(command, stdin=theirs, stdout=theirs, stderr=theirs, start_new_session=True)
+    shown = await asyncio.create_subprocess_exec(*command, stdin=theirs, stdout=theirs, stderr=theirs)
     screens: list[str] = []
 
     async def screen(having: str) -> list[str]:
@@ -143,7 +143,7 @@ async def test_top_draws_and_obeys_keys(cluster: LiveCluster, conf: Path) -> Non
     assert len(lines) <= 24
     assert max(map(len, lines)) <= 80
     os.write(terminal, b"q")
-    assert await asyncio.to_thread(shown.wait, 30) == 0
+    assert await asyncio.wait_for(shown.wait(), 30) == 0
     os.close(terminal)
     os.close(theirs)
     for peer in peers:
