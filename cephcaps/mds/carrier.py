@@ -28,6 +28,11 @@ MISSED_PINGS = 3
 came meanwhile is read after the first of them."""
 
 
+RESUMING = 1 / 16
+"""Of the first pause, how long the first one is after a connection that stood: its peer is most likely still there, and
+a handshake that breaks on a bad network is worth another at once. Ceph waits the whole."""
+
+
 class Dialer(Protocol):
     """Who makes connections.
 
@@ -111,7 +116,7 @@ class Carrier:
     def stands(self, now: float) -> None:
         """The handshake is done."""
         self._give_up = NEVER
-        self._pause = self._dialer.first_pause
+        self._pause = self._dialer.first_pause * RESUMING
         self._ping_at = now + PING_INTERVAL
         self._unheard = 0
 

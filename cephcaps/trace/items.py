@@ -49,7 +49,8 @@ class Traced(NamedTuple):
     segments: tuple[bytes, bytes, bytes]
     """Front, middle and data, as they were on the wire."""
     message: Any
-    """What they hold; None for a type that is not known here, and where they are malformed."""
+    """What they hold; None for a type that is not known here, where they are malformed, and until
+    `cephcaps.trace.decoding` was asked."""
     leftover: tuple[Leftover, ...] = ()
     """Stretches that no schema explains."""
     error: MalformedMessage | None = None

@@ -7,6 +7,7 @@ from typing import BinaryIO
 
 from cephcaps.auth.crypto import CryptoKey
 from cephcaps.trace.capture import batches
+from cephcaps.trace.decoding import decode_all
 from cephcaps.trace.items import Item, Problem
 from cephcaps.trace.packets import segments
 from cephcaps.trace.stream import Streams
@@ -74,9 +75,11 @@ class TraceReader:
                     if taken > TRIM_EVERY:
                         taken = 0
                         streams.trim(ns)
-                if out:
-                    yield from out
-                    out.clear()
+            if out:
+                decode_all(out)
+                yield from out
+                out.clear()
         assembler.finish(ns)
         streams.finish()
+        decode_all(out)
         yield from out

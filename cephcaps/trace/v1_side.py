@@ -8,19 +8,17 @@ from __future__ import annotations
 import re
 import struct
 from collections.abc import Callable
-from typing import Any, Final, TypeAlias
+from typing import Final, TypeAlias
 
 from google_crc32c import extend
 
 from cephcaps.messenger.crc import MASK, crc32c
+from cephcaps.trace.decoding import decoded
 from cephcaps.trace.ends import daemon_type, sent_by_client
 from cephcaps.trace.items import Flow, Item, Problem, ProblemKind, Traced
-from cephwire.codec import Leftover
 from cephwire.entity import EntityType
-from cephwire.errors import MalformedMessage
 from cephwire.frames import MessageFlag, MessageHeader
 from cephwire.legacy import MsgrTag
-from cephwire.messages import BY_NUMBER
 from cephwire.mon_messages import AUTH_REPLY
 
 __all__ = ["FOOTER_SIZE", "OLD_FOOTER_SIZE", "Both", "Carried", "Side", "find_head"]
@@ -113,7 +111,6 @@ class Side:
         self.read: Reader = self.search
         self.pending = bytearray()
         self._both = both
-        self._leftover: list[Leftover] = []
         self._skipped = 0  # bytes since the stream was lost
         self._src = (0, 0)  # of the last message
 
@@ -178,7 +175,7 @@ class Side:
 
     def _read_messages(self, data: bytes, at: int, ns: int) -> int:
         end = len(data)
-        both, leftover = self._both, self._leftover
+        both = self._both
         footer = both.footer
         while at < end:
             if data[at] != MSG:
@@ -247,21 +244,9 @@ class Side:
             resent = seq <= carried.seq
             if not resent:
                 carried.seq = seq
-            message: Any = None
-            error: MalformedMessage | None = None
-            kind = BY_NUMBER.get(type)
-            if kind is not None:
-                try:
-                    message = kind.decode_segments(parts, version, compat, leftover)
-                except MalformedMessage as found:
-                    error = found
-            left: tuple[Leftover, ...] = ()
-            if leftover:
-                left = tuple(leftover)
-                leftover.clear()
-            if type == AUTH_REPLY_TYPE and message is not None and not self.to_daemon:
-                both.flow.client_id = message.global_id or both.flow.client_id
-            both.out.append(make(Traced, (ns, both.flow, self.to_daemon, header, parts, message, left, error, resent)))
+            if type == AUTH_REPLY_TYPE and not self.to_daemon and (reply := decoded(header, parts)) is not None:
+                both.flow.client_id = reply.global_id or both.flow.client_id
+            both.out.append(make(Traced, (ns, both.flow, self.to_daemon, header, parts, None, (), None, resent)))
         return at
 
     def _whole(self, data: bytes, at: int, footer_at: int) -> bool:

@@ -12,6 +12,7 @@ from typing import Any, Final, TypeAlias
 
 from cephcaps.messenger.framing import Frame
 from cephcaps.messenger.secure import SecureStream
+from cephcaps.trace.decoding import decoded
 from cephcaps.trace.items import Flow, Item, Problem, ProblemKind, Traced
 from cephcaps.trace.secrets import Login, NotOpened, Secrets, TicketUnknown
 from cephcaps.trace.sessions import Sessions
@@ -33,7 +34,6 @@ from cephwire.control import (
 from cephwire.errors import MalformedMessage
 from cephwire.frames import MESSAGE_HEADER, MessageHeader, Tag
 from cephwire.keys import ConnectionSecret
-from cephwire.messages import BY_NUMBER
 from cephwire.mon_messages import AUTH_REPLY, MAuthReply
 
 __all__ = ["V2Stream"]
@@ -93,7 +93,6 @@ class V2Stream:
         self._kept: list[Kept] = []
         self._kept_size = 0
         self._ended: int | None = None
-        self._leftover: list[Leftover] = []
 
     @property
     def held(self) -> int:
@@ -176,43 +175,30 @@ class V2Stream:
     # Messages
 
     def _message(self, side: Side, segments: tuple[bytes, ...], ns: int) -> None:
-        leftover, parties = self._leftover, self._parties
-        error: MalformedMessage | None = None
-        message: Any = None
-        left: tuple[Leftover, ...] = ()
+        parties = self._parties
+        left: list[Leftover] = []
         try:
             first = segments[0]
             if len(first) == HEADER_SIZE:
                 header = MessageHeader(*unpack_header(first))
             else:
-                header = headers.decode(first, leftover=leftover)
+                header = headers.decode(first, leftover=left)
         except MalformedMessage as bad:
-            leftover.clear()
             self._problem(side, ns, "malformed", str(bad), sum(map(len, segments)))
             return
         front, middle, data = (*segments[1:], b"", b"", b"")[:3]
         parts = (front, middle, data)
-        kind = BY_NUMBER.get(header.type)
-        if kind is not None:
-            try:
-                message = kind.decode_segments(parts, header.version, header.compat_version, leftover)
-            except MalformedMessage as bad:
-                error = bad
-                leftover.clear()
-        if leftover:
-            left = tuple(leftover)
-            leftover.clear()
         if not parties.known:
             self._mode = self._mode or ConMode.CRC
-            parties.message(side, header.type, message)
+            parties.message(side, header.type, decoded(header, parts))
         to_daemon = side.to_daemon
         newest = parties.newest
         resent = header.seq <= newest[to_daemon]
         if not resent:
             newest[to_daemon] = header.seq
-        self._out.append(make(Traced, (ns, self._flow, to_daemon, header, parts, message, left, error, resent)))
-        if header.type == RENEWAL and isinstance(message, MAuthReply):
-            self._secrets.renewed(message.result_bl, self._login.name, message.global_id or self._flow.client_id or 0)
+        self._out.append(make(Traced, (ns, self._flow, to_daemon, header, parts, None, tuple(left), None, resent)))
+        if header.type == RENEWAL and isinstance(reply := decoded(header, parts), MAuthReply):
+            self._secrets.renewed(reply.result_bl, self._login.name, reply.global_id or self._flow.client_id or 0)
 
     # The handshake
 

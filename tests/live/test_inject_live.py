@@ -87,8 +87,12 @@ async def test_broken_connections_reach_no_caller(
 async def test_what_is_done_between_breaks_is_no_less_than_libcephfs_does(
     cluster: LiveCluster, conf: Path, ms_mode: str
 ) -> None:
-    """Files made, their modes and times set, in four tasks or threads: one client after the other, in turns."""
     options = {"ms_client_mode": ms_mode, "ms_mon_client_mode": ms_mode}
+    await no_less_than_libcephfs(cluster, conf, ms_mode, options)
+
+
+async def no_less_than_libcephfs(cluster: LiveCluster, conf: Path, ms_mode: str, options: dict[str, str]) -> None:
+    """Files made, their modes and times set, in four tasks or threads: one client after the other, in turns."""
     peer = await asyncio.to_thread(LibcephfsPeer, cluster, options=options, timeout=120.0)
     done = {"ours": 0, "libcephfs": 0}
     try:

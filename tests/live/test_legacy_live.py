@@ -23,7 +23,7 @@ from cephwire.session import ClientSession
 from .agreement import agrees_at_rest, mounted
 from .capturing import Dumpcap, missing_program, some_loopback_address
 from .cluster import LiveCluster
-from .test_inject_live import SETTLES, connections, injecting
+from .test_inject_live import SETTLES, connections, injecting, no_less_than_libcephfs
 from .waiting import until
 from .workload import at_work
 
@@ -146,6 +146,15 @@ async def test_daemons_of_messenger_v1_alone(new_cluster: Callable[..., LiveClus
     async with connect(cluster.conf, ms_mode="legacy") as client:
         await client.mkdir("/alone")
         assert "v1:" in our_end(cluster, client)
+
+
+@pytest.mark.soak
+async def test_what_is_done_between_breaks_is_no_less_than_libcephfs_does(
+    new_cluster: Callable[..., LiveCluster],
+) -> None:
+    """On daemons of v1 alone: where a daemon has both, libcephfs takes v2."""
+    cluster = new_cluster(mds=1, msgr2=False)
+    await no_less_than_libcephfs(cluster, cluster.conf, "legacy", {})
 
 
 async def test_a_cluster_without_authentication(new_cluster: Callable[..., LiveCluster]) -> None:

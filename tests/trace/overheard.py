@@ -13,6 +13,7 @@ from cephcaps.actions import Action, Connect
 from cephcaps.auth.crypto import CryptoKey
 from cephcaps.messenger.connection import Connection
 from cephcaps.messenger.framing import FrameWriter
+from cephcaps.trace.decoding import decode_all
 from cephcaps.trace.items import Flow, Item, Problem, Traced
 from cephcaps.trace.secrets import Secrets
 from cephcaps.trace.sessions import Sessions
@@ -202,6 +203,7 @@ class Reader:
         if end:
             self.ns += 1
             stream.end(self.ns)
+        decode_all(self.out)
 
     def read(self, pieces: Iterable[Piece], client: str = CLIENT, daemon: str = DAEMON) -> Flow:
         """All of one connection."""

@@ -143,7 +143,7 @@ FILTERS = {
     "--client client.4123": [0, 1, 2, 4, 5],
     "--client 5,4123 --type client_request": [0, 3],
     "--rank 0": [0, 1, 2, 3, 4, 5, 6],
-    "--rank mds.1": [0, 3, 6],  # of which the rank is not known yet
+    "--rank mds.1": [3, 6],  # of which the rank is not known
     f"--ino {FILE:#x}": [2, 3, 4, 5],
     f"--ino {FILE}": [2, 3, 4, 5],
     f"--ino {FILE} --client 5": [3],

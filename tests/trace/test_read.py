@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cephcaps.trace import Problem, Traced, TraceReader, read_trace
+from cephcaps.trace import Problem, Traced, TraceReader, read_trace, source
 from cephcaps.trace import read as under_test
 from cephcaps.trace.capture import NotACapture, Packet
 from cephwire.control import ConMode
@@ -67,6 +67,7 @@ def test_a_capture_is_read_to_the_messages_that_were_sent(world: Tapped, format:
 
 def test_it_gives_messages_while_it_reads(world: Tapped, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(under_test, "TRIM_EVERY", 1000)
+    monkeypatch.setattr(source, "CHUNK", 1000)
     reader = TraceReader(io.BytesIO(pcap(captured(world))), {})
     next(iter(reader))
     assert 0 < reader.packets < len(captured(world))
@@ -78,10 +79,10 @@ def test_a_pipe_that_is_still_written_to_gives_what_has_come(world: Tapped) -> N
     key = {str(ADMIN): world.keys.principals[str(ADMIN)]}
     whole = len(list(read_trace(io.BytesIO(raw), key)))
     get, put = os.pipe()
-    with os.fdopen(get, "rb") as source:
+    with os.fdopen(get, "rb") as pipe:
         with os.fdopen(put, "wb", buffering=0) as sink:
             sink.write(raw[:-100])
-            items = read_trace(source, key)
+            items = read_trace(pipe, key)
             first = [next(items) for _ in range(whole - 1)]
             sink.write(raw[-100:])
         assert len(first + list(items)) == whole

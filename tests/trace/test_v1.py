@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from cephcaps.messenger.crc import crc32c
 from cephcaps.trace import v1_side
+from cephcaps.trace.decoding import decode_all
 from cephcaps.trace.items import Flow, Item, Problem, Traced
 from cephcaps.trace.v1 import MAX_SESSIONS, V1Sessions, V1Stream
 from cephwire.codec import Codec, Leftover
@@ -132,6 +133,7 @@ def read(
     for number, (to_daemon, data) in enumerate(pieces):
         stream.data(to_daemon, data, number * TICK)
     stream.end(len(pieces) * TICK)
+    decode_all(out)
     return out
 
 

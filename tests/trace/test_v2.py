@@ -33,6 +33,7 @@ from cephwire.control import (
 from cephwire.entity import AddrType, AddrVec, EntityAddr, EntityType
 from cephwire.frames import BANNER_PREFIX, MESSAGE_HEADER, MessageHeader, Tag
 from cephwire.keys import CryptoType
+from cephwire.messages import BY_NUMBER
 from cephwire.session import ClientSession, SessionOp
 from tests.session import samples
 from tests.session.handshakes import GLOBAL_ID, Pair, mds_pair, mon_pair
@@ -127,7 +128,7 @@ def test_a_message_has_the_time_and_the_segments_of_the_wire() -> None:
 
 
 def samples_number(name: str) -> int:
-    return {kind.name: kind.number for kind in v2.BY_NUMBER.values()}[name]
+    return {kind.name: kind.number for kind in BY_NUMBER.values()}[name]
 
 
 @given(seed=seeds, mode=st.sampled_from(ConMode))
@@ -190,7 +191,7 @@ def test_a_message_of_an_unknown_type_has_its_segments() -> None:
 
 
 def test_bytes_that_no_schema_explains_are_left_over() -> None:
-    renewal = v2.BY_NUMBER[samples_number("ClientSession")].encode(RENEWED)[0]
+    renewal = BY_NUMBER[samples_number("ClientSession")].encode(RENEWED)[0]
     reader = Reader()
     raw = message(1, number=samples_number("ClientSession"), segments=(renewal + b"more",), version=7)
     reader.read([*GREETING, *IDENTS, (DOWN, raw)])

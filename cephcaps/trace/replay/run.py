@@ -143,8 +143,7 @@ class Replay:
         self._pass_gaps(step.number - 1)
         client = self._of(step.client)
         if client is not None and not step.item.to_daemon:
-            last = self._safely(step, client.foresight.said_before)
-            if last is not None:
+            for last in self._safely(step, client.foresight.said_before) or ():
                 for other in self._window.sent_until(last):
                     self._deal(client, other)
         self._deal(client, step)
