@@ -9,8 +9,8 @@ from collections.abc import Sequence
 import click
 
 from cephcaps.cli.decode import decode
-COMMANDS = (decode, demo, doctor, explain, hold, holders, lint, ls, ping, replay, report, serve, stat, status, top)
-for _command in COMMANDS:
+from cephcaps.cli.demo import demo
+from cephcaps.cli.doctor import doctor
 from cephcaps.cli.explain import explain
 from cephcaps.cli.failures import complain, exit_code
 from cephcaps.cli.files import ls, stat
@@ -43,11 +43,8 @@ def cephcaps() -> None:
     """
 
 
-<<<<<<< HEAD
-for _command in (decode, demo, explain, hold, lint, ls, ping, replay, report, serve, stat, status):
-=======
-for _command in (decode, doctor, explain, hold, holders, lint, ls, ping, replay, report, stat, status, top):
->>>>>>> main
+COMMANDS = (decode, demo, doctor, explain, hold, holders, lint, ls, ping, replay, report, serve, stat, status, top)
+for _command in COMMANDS:
     cephcaps.add_command(_command)
 
 

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import asyncio
 import random
 from collections.abc import Awaitable, Callable
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+from unittest.mock import patch
 
 from cephcaps import Client, MdsError, connect
+from cephcaps.engine import check, release
 from cephcaps.file import OpenFile
 from cephcaps.view import InodeCaps
 
@@ -46,14 +47,17 @@ class History:
     Args:
         root: made here; all paths of steps are below it.
         seed: the same seed gives the same calls, whatever comes of them.
+        third: a client with a directory of its own, ``root`` and "-third".
     """
 
-    def __init__(self, clients: tuple[Client, Client], root: str, seed: int) -> None:
+    def __init__(self, clients: tuple[Client, Client], root: str, seed: int, third: Client) -> None:
         self.clients = clients
+        self.third = third
         self.root = root
         self.dice = random.Random(seed)
         self.held: list[tuple[int, str, OpenFile]] = []
         self.names: dict[int, str] = {}
+        self.flushed = 0
 
     def path(self) -> str:
         depth = self.dice.choice((1, 1, 2, 2, 3))
@@ -123,19 +127,30 @@ class History:
     # At rest
 
     async def rest(self) -> None:
-        """Nobody waits for anybody any more."""
-        for client in self.clients:
-            await client.sync()
-        await until(self._idle, "both clients are at rest", within=PATIENCE)
-        # What one gave back may be on its way to the other.
+        """Nobody waits for anybody any more, and the MDS has heard all that clients have to say."""
         before = None
         while before != (before := [client.sessions[0].seq for client in self.clients]):
-            await asyncio.sleep(0.01)
+            for client in self.clients:
+                await client.sync()
+                with suppress(FileNotFoundError):  # whatever was sent before it has arrived when this is answered
+                    await client.stat(f"/nowhere-{self.flushed}")
+            await self._flush()
             await until(self._idle, "both clients are at rest", within=PATIENCE)
+
+    async def _flush(self) -> None:
+        """Have the MDS make all changes safe, also those for which no client waits: its whole journal is written where
+        one client has something in it."""
+        self.flushed += 1
+        await self.third.chmod(f"{self.root}-third", 0o700 + self.flushed % 2)
+        await self.third.sync()
 
     def _idle(self) -> bool:
         return not any(
-            client.metrics.requests or client.metrics.flushing or client.metrics.revoking for client in self.clients
+            client.metrics.requests
+            or client.metrics.flushing
+            or client.metrics.revoking
+            or any(rank.releases for rank in client.engine.cache.ranks.values())
+            for client in self.clients
         )
 
     def caps(self) -> dict[str, tuple[str, str]]:
@@ -155,12 +170,21 @@ def _issued(caps: InodeCaps | None) -> str:
     return "-" if caps is None else str(caps.issued)
 
 
-async def play(conf: Path, root: str, seed: int, steps: int) -> tuple[list[Step], dict[str, str]]:
-    """The history on one cluster: its steps, and the tree in the end."""
+async def play(conf: Path, root: str, seed: int, steps: int, hold: float) -> tuple[list[Step], dict[str, str]]:
+    """The history on one cluster: its steps, and the tree in the end.
+
+    Args:
+        hold: seconds for which no message of a client gives back what was just in use. How many steps are done in the
+            usual 5 depends on how busy the machine is, and the caps with it; so either none or all of them.
+    """
     async with AsyncExitStack() as stack:
-        clients = [await stack.enter_async_context(connect(conf)) for _ in range(2)]
-        history = History((clients[0], clients[1]), root, seed)
+        stack.enter_context(patch.multiple(check, HOLD_MIN=hold, HOLD_MAX=1000.0))
+        stack.enter_context(patch.object(release, "RELEASE_DELAY", 0.0))
+        clients = [await stack.enter_async_context(connect(conf)) for _ in range(3)]
+        history = History((clients[0], clients[1]), root, seed, clients[2])
+        await clients[2].mkdir(f"{root}-third")
         await clients[0].mkdir(root, 0o755)
+        await history.rest()
         done = []
         for number in range(steps):
             step = await history.step(number)

@@ -1,9 +1,7 @@
-"""One history of two clients on a real MDS and on a `TestCluster`: the same answers, the same tree, and mostly the same
-caps. What differs is told in docs/testing.md."""
+"""One history of two clients on a real MDS and on a `TestCluster`: the same answers, the same tree, and after each step
+the same caps. What a real MDS does by the clock is told in docs/testing.md; here it is put off."""
 
 from __future__ import annotations
-
-from collections import Counter
 
 import pytest
 
@@ -13,31 +11,30 @@ from .cluster import LiveCluster
 from .story import Step, play
 
 STEPS = 300
-LEAST_AGREEMENT = 0.7
-"""Of what both clients hold of each inode after each step; 0.75 to 0.9 was measured."""
+NUDGES = "mds_scatter_nudge_interval"
+"""Seconds after which sums of a directory that are on their way up are helped along, which ends its lock caches."""
 
 
+@pytest.mark.parametrize("hold", [0.0, 1000.0], ids=["giving", "keeping"])
 @pytest.mark.parametrize("seed", [1, 2, 3])
-async def test_the_same_history_comes_out_the_same(cluster: LiveCluster, seed: int) -> None:
+async def test_the_same_history_comes_out_the_same(cluster: LiveCluster, seed: int, hold: float) -> None:
+    await cluster.aio.mds_admin({"prefix": "config set", "var": NUDGES, "val": ["36000"]})
+    root = f"/history-{seed}-{hold:.0f}"
     async with TestCluster() as made:
-        ours, our_tree = await play(made.conf, f"/history-{seed}", seed, STEPS)
-    theirs, their_tree = await play(cluster.conf, f"/history-{seed}", seed, STEPS)
+        ours, our_tree = await play(made.conf, root, seed, STEPS, hold)
+    theirs, their_tree = await play(cluster.conf, root, seed, STEPS, hold)
 
     assert [str(step) for step in ours] == [str(step) for step in theirs]
     assert our_tree == their_tree
-    same, differing = _compare(ours, theirs)
-    assert same / (same + differing.total()) > LEAST_AGREEMENT, differing.most_common(20)
+    looks = sum(len(step.caps) for step in theirs)
+    assert (_differing(ours, theirs), looks > 3 * STEPS) == ([], True)
 
 
-def _compare(ours: list[Step], theirs: list[Step]) -> tuple[int, Counter[str]]:
-    """How often both clients hold the same of an inode on both clusters, and what else they hold."""
-    same, differing = 0, Counter[str]()
-    for our, their in zip(ours, theirs, strict=True):
-        for name in our.caps.keys() | their.caps.keys():
-            held = our.caps.get(name), their.caps.get(name)
-            if held[0] == held[1]:
-                same += 1
-            else:
-                differing[f"{held[0]} for {held[1]}"] += 1
-    print(f"{same} same, {differing.total()} differ")
-    return same, differing
+def _differing(ours: list[Step], theirs: list[Step]) -> list[str]:
+    """Where both clients hold something else of an inode than on the real MDS."""
+    return [
+        f"{their}: of {name} {our.caps.get(name)} for {their.caps.get(name)}"
+        for our, their in zip(ours, theirs, strict=True)
+        for name in our.caps.keys() | their.caps.keys()
+        if our.caps.get(name) != their.caps.get(name)
+    ]

@@ -1,25 +1,26 @@
 """Caps given, asked back and taken in, as the locks of an inode have it.
 
-Facts: ceph: src/mds/Locker.cc (``issue_caps``, ``eval``, ``eval_gather``), src/mds/Capability.h.
+Facts: ceph: src/mds/Locker.cc (``get_allowed_caps``, ``issue_caps``, ``revoke_stale_cap``, ``remove_client_cap``).
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable
 from typing import Protocol
 
-from cephcaps.testing.mds.inode import ROOT_INO, Cap, Inode
-from cephcaps.testing.mds.locks import Lock, LockState
-from cephcaps.testing.mds.loner import choose_loner, drop_loner, ideal_state
-from cephcaps.testing.mds.request import Held, Request, Waits
+from cephcaps.testing.mds.capability import Cap
+from cephcaps.testing.mds.holding import Holding
+from cephcaps.testing.mds.inode import Inode
+from cephcaps.testing.mds.lockcache import CACHED_OPS, LockCache
+from cephcaps.testing.mds.locker import Locker
+from cephcaps.testing.mds.locks import Who
+from cephcaps.testing.mds.loner import choose_loner
+from cephcaps.testing.mds.request import Mutation
 from cephcaps.testing.mds.session import Session
+from cephwire.capbits import Cap as Bit
 from cephwire.caps import CapOp
-from cephwire.requestop import RequestOp
 
 __all__ = ["CapKeeper", "CapTeller"]
-
-ORDER = "FALX"
-"""In which requests take the locks of one inode (ceph: ``CEPH_LOCK_IFILE`` and so on, src/include/ceph_fs.h)."""
 
 
 class CapTeller(Protocol):
@@ -28,11 +29,17 @@ class CapTeller(Protocol):
     def tell_caps(self, cap: Cap, op: CapOp) -> None:
         """Send the client what it has now."""
 
-    def wake(self, inode: Inode) -> None:
-        """Let requests that wait for something at this inode try again, when this message is done with."""
+    def flush_soon(self) -> None:
+        """Make safe what has been changed, once this message is done with."""
 
-    def flush_journal(self) -> None:
-        """Acknowledge everything that clients flushed."""
+    def later(self, step: Callable[[], object]) -> None:
+        """Do this once what is being done is done with."""
+
+    def too_late(self, session: Session) -> None:
+        """A stale client may still change what others need now: throw it out, unless it only seems to be silent."""
+
+    def fit_ranges(self, inode: Inode) -> None:
+        """A client that wrote does so no more."""
 
     def unused(self, inode: Inode) -> None:
         """Nobody holds a cap of it any more."""
@@ -43,14 +50,17 @@ class CapKeeper:
 
     Attributes:
         revoking: caps that clients are asked to give back, in full or in part.
+        locker, holding: what changes and what takes locks.
         last_cap_id: of the newest cap.
     """
 
     def __init__(self, teller: CapTeller) -> None:
         self.revoking: dict[Cap, None] = {}
-        self._teller = teller
+        self.locker = Locker(self)
+        self.holding = Holding(self.locker, self)
         self.last_cap_id = 0
         self.now = 0.0
+        self._teller = teller
 
     # Caps
 
@@ -58,24 +68,45 @@ class CapKeeper:
         """The client's cap, made if need be."""
         cap = inode.caps.get(session)
         if cap is None:
-            self.last_cap_id += 1
-            cap = inode.caps[session] = session.caps[inode.ino] = Cap(session, inode, self.last_cap_id)
+            cap = self.add(inode, session)
             choose_loner(inode)
+        return cap
+
+    def add(self, inode: Inode, session: Session) -> Cap:
+        """A client's first cap of an inode."""
+        self.last_cap_id += 1
+        cap = inode.caps[session] = session.caps[inode.ino] = Cap(session, inode, self.last_cap_id)
+        return cap
+
+    def want(self, inode: Inode, session: Session, wanted: int) -> Cap:
+        """The client has it open (ceph: ``issue_new_caps``); a reply is to tell it what it gets."""
+        cap = inode.caps.get(session)
+        if cap is None:
+            cap = self.add(inode, session)
+            cap.new = True
+        cap.want(cap.wanted | wanted)
+        cap.suppressed += 1
+        self.locker.evaluate(inode)
+        cap.suppressed -= 1
+        if self.awaits_journal(inode, wanted & ~self.allowed(cap)):
+            self._teller.flush_soon()
         return cap
 
     def drop(self, cap: Cap) -> None:
         """The client holds nothing of the inode any more."""
         inode, session = cap.inode, cap.session
+        notable = cap.notable
+        self.holding.end_all(cap)
         inode.caps.pop(session, None)
         session.caps.pop(inode.ino, None)
         session.opened.discard(inode)
-        inode.max_size.pop(session.client, None)
         self.revoking.pop(cap, None)
         if inode.loner is session:
             inode.loner = None
-        if inode.want_loner is session:
-            inode.want_loner = None
-        self.evaluate(inode)
+        if session.client in inode.max_size and (inode.nlink or inode.caps):
+            self._teller.fit_ranges(inode)
+        if notable:
+            self.locker.evaluate(inode)
         if not inode.caps:
             self._teller.unused(inode)
 
@@ -84,167 +115,105 @@ class CapKeeper:
         cap.confirmed(seq, bits)
         if not cap.revoking:
             self.revoking.pop(cap, None)
+        self.holding.given_back(cap)
 
-    def issue(self, inode: Inode, allowed_only: Iterable[Cap] | None = None) -> None:
+    def allowed(self, cap: Cap) -> int:
+        """What a client may have now."""
+        inode, session = cap.inode, cap.session
+        bits = inode.allowed_by(Who.LONER if session is inode.loner else Who.ANY)
+        bits |= inode.allowed_by(Who.XLOCKER) & inode.xlocker_mask(session)
+        return _in_dir(cap, bits) if inode.is_dir else bits
+
+    def tellable(self, cap: Cap) -> int:
+        """What a reply may tell it has (ceph: ``CInode::get_caps_allowed_for_client``)."""
+        inode, session = cap.inode, cap.session
+        if session is not inode.loner:
+            bits = inode.allowed_by(Who.ANY)
+        else:
+            bits = inode.allowed_by(Who.LONER) | inode.allowed_by(Who.XLOCKER) & inode.xlocker_mask(session)
+        return _in_dir(cap, bits) if inode.is_dir else bits
+
+    def issue(self, inode: Inode) -> None:
         """Ask back what clients may not have, give what they want and may."""
-        for cap in list(inode.caps.values() if allowed_only is None else allowed_only):
-            if cap.suppressed:
-                continue
-            allowed = inode.allowed(cap.session)
-            likes = (cap.wanted | inode.likes) & allowed
-            if cap.pending & ~allowed:
-                cap.issue(likes & cap.pending)
-                self._asked_back(cap)
-                self._teller.tell_caps(cap, CapOp.REVOKE)
-            elif cap.wanted & allowed & ~cap.pending and cap.session.state == "open":
-                cap.issue(likes)
-                self._teller.tell_caps(cap, CapOp.GRANT)
+        for cap in list(inode.caps.values()):
+            self.reissue(cap)
 
-    def _asked_back(self, cap: Cap) -> None:
-        if cap.revoking and not cap.revoked_at:
-            cap.revoked_at = self.now
+    def reissue(self, cap: Cap) -> None:
+        """The same for one client."""
+        allowed = self.allowed(cap)
+        if cap.pending & ~allowed:
+            if cap.stale:
+                self._take_from_stale(cap, allowed)
+                return
+        elif cap.new or cap.suppressed or cap.stale:
+            return
+        wanted = cap.wanted
+        if cap.inode.unlinked:
+            wanted |= Bit.LINK_SHARED  # so that whoever holds it is told, and gives it up
+        likes = (wanted | cap.inode.likes) & allowed
+        if cap.pending & ~allowed:
+            before = cap.pending
+            cap.issue(likes & cap.pending)
+            self._tell(cap, before)
+        elif wanted & allowed & ~cap.pending or not cap.valid:
+            before = cap.pending if cap.valid else cap.issued
+            cap.issue(likes)
+            self._tell(cap, before)
+
+    def _tell(self, cap: Cap, before: int) -> None:
+        cap.valid = True
+        op = CapOp.REVOKE if before & ~cap.pending else CapOp.GRANT
         if cap.revoking:
+            cap.revoked_at = cap.revoked_at or self.now
             self.revoking[cap] = None
+        self._teller.tell_caps(cap, op)
+
+    def _take_from_stale(self, cap: Cap, allowed: int) -> None:
+        """It has not been heard of for long: what it only reads is taken, what it may change costs its session."""
+        cap.issue(allowed & cap.pending)
+        if cap.revoking & Bit.ANY_WR:
+            self.revoking[cap] = None
+            cap.revoked_at = cap.revoked_at or self.now
+            self._teller.too_late(cap.session)
+        else:
+            self.revoke_stale(cap)
+            self._teller.later(lambda: self.locker.gather_all(cap.inode))
+
+    def revoke_stale(self, cap: Cap) -> None:
+        """Take all but the pin, as if the client had given it back (ceph: ``Capability::revoke``)."""
+        if cap.pending & ~Bit.PIN:
+            cap.issue(Bit.PIN)
+        self.confirmed(cap, cap.seq, Bit.PIN)
 
     # Locks
 
-    def evaluate(self, inode: Inode, locks: tuple[Lock, ...] | None = None) -> None:
-        """Bring locks into the states they should be in, and caps after them."""
-        changed = choose_loner(inode)
-        awaited = {request.blocked for request in inode.waiting}  # they take what they wait for first
-        again = True
-        while again:
-            again = False
-            for lock in inode.locks if locks is None else locks:
-                if lock.next is None and not lock.held and lock not in awaited:
-                    changed |= self._better(inode, lock)
-            if inode.loner is not inode.want_loner and drop_loner(inode):
-                inode.loner, locks, again = inode.want_loner, None, True
-                changed = True
-        self.settle(inode, woken=changed)
-
-    def _better(self, inode: Inode, lock: Lock) -> bool:
-        if not lock.sticky:
-            return self._aim(inode, lock, ideal_state(inode, lock))
-        if lock.state is not LockState.EXCL or ideal_state(inode, lock) is LockState.EXCL:
-            return False
-        self._aim(inode, lock, LockState.LOCK)
-        lock.sticky = True
-        return True
-
-    def settle(self, inode: Inode, *, woken: bool = False) -> None:
-        """Finish changes of state that no client's caps stand in the way of any more; tell clients, wake requests."""
-        done: list[Lock] = []
-        for lock in inode.locks:
-            if lock.next is not None and not self._in_the_way(inode, lock, lock.next):
-                lock.state, lock.next = lock.next, None
-                done.append(lock)
-        if done or woken:
-            self.issue(inode)
-            self._teller.wake(inode)
-        if done:
-            self.evaluate(inode, tuple(done))
-
-    def _aim(self, inode: Inode, lock: Lock, state: LockState) -> bool:
-        """Change a stable lock's state, or begin to; False if it is in that state."""
-        if lock.state is state:
-            return False
-        lock.sticky = False
-        lock.next = state
-        if not self._in_the_way(inode, lock, state):
-            lock.state, lock.next = state, None
-        return True
-
-    def _in_the_way(self, inode: Inode, lock: Lock, state: LockState) -> bool:
-        goal = Lock(lock.name, state)
-        others, loner = goal.caps(False), goal.caps(True)
-        mask = (0xFF if lock.name == "F" else 3) << lock.shift
+    def awaits_journal(self, inode: Inode, wanted: int) -> bool:
+        """Whether caps are wanted whose lock waits for a change to be safe (ceph: ``_need_flush_mdlog``)."""
         return any(
-            cap.issued & mask & ~(loner if session is inode.loner else others) for session, cap in inode.caps.items()
-        )
+            lock.in_the_way and wanted >> lock.shift & 3 for lock in (inode.file, inode.auth, inode.link, inode.xattr)
+        ) or bool(inode.file.in_the_way and wanted & (Bit.FILE_RD | Bit.FILE_WR))
 
-    # Requests
+    def release(self, mutation: Mutation, hows: str = "rwx") -> dict[Inode, None]:
+        """Give back a mutation's locks, and tell clients what comes of it; of which inodes."""
+        to = self.holding.drop(mutation, hows)
+        self.locker.tell(to)
+        return to
 
-    def acquire(self, request: Request, needs: Iterable[tuple[Inode, str, str]]) -> None:
-        """Take locks for a request: inode, the lock's letter, and "r", "w" or "x".
+    # Issuer and Holder
 
-        Raises:
-            Waits: not all can be had now; what was taken stays taken.
-        """
-        have = {(held.inode, held.lock.name): held for held in request.held}
-        for inode, name, how in sorted(set(needs), key=lambda need: (need[0].ino, ORDER.index(need[1]), need[2])):
-            if (inode, name) not in have:
-                self._take(request, inode, inode.lock(name), how)
+    def flush_soon(self) -> None:
+        self._teller.flush_soon()
 
-    def _take(self, request: Request, inode: Inode, lock: Lock, how: str) -> None:
-        if not self._fits(request, inode, lock, how):
-            blocked = lock.xlocked or lock.wrlocks if how == "r" else lock.rdlocks or lock.xlocked
-            if lock.next is None and not blocked and not (how == "x" and lock.held):
-                self._aim(inode, lock, self._goal(request, inode, lock, how))
-                self.issue(inode)
-            if not self._fits(request, inode, lock, how):
-                if request.waits_for is None:
-                    inode.waiting.append(request)
-                    request.waits_for = inode
-                request.blocked = lock
-                raise Waits
-        if inode.unsafe_flushes:
-            # A flush holds its locks until it is acknowledged; a client believes no grant before that (libcephfs:
-            # src/client/Client.cc, ``handle_cap_grant``).
-            self._teller.flush_journal()
-        if how == "r":
-            lock.rdlocks += 1
-        elif how == "w":
-            lock.wrlocks += 1
-        else:
-            lock.xlocked = True
-        request.held.append(Held(inode, lock, how))
+    def end_cache(self, cache: LockCache) -> None:
+        self.holding.end(cache)
 
-    def _fits(self, request: Request, inode: Inode, lock: Lock, how: str) -> bool:
-        by_loner = inode.loner is request.session
-        if how == "r":
-            return lock.can_read(by_loner)
-        return lock.can_write(by_loner) if how == "w" else lock.can_xlock()
-
-    def _goal(self, request: Request, inode: Inode, lock: Lock, how: str) -> LockState:
-        if how == "w" and inode.ino == ROOT_INO:
-            return LockState.MIX  # a subtree begins here (ceph: ``Locker::wrlock_start``)
-        if how != "r":
-            return LockState.LOCK
-        target = inode.loner if inode.loner is inode.want_loner else None
-        if lock.name == "F" and lock.state is LockState.EXCL and target is not None and not inode.is_dir:
-            return LockState.XSYN
-        return LockState.SYNC
-
-    def release(self, request: Request) -> None:
-        """Give back a request's locks, and let their states be what they should be."""
-        touched: dict[Inode, list[Lock]] = {}
-        changed: set[Inode] = set()
-        for held in request.held:
-            if held.how == "r":
-                held.lock.rdlocks -= 1
-            elif held.how == "w":
-                held.lock.wrlocks -= 1
-                held.lock.sticky = _stays(request, held)
-            else:
-                held.lock.xlocked = False
-                # Whoever changed it may go on if it is alone; else everybody may read again (ceph: ``_finish_xlock``).
-                alone = held.inode.loner is held.inode.want_loner is request.session
-                if self._aim(held.inode, held.lock, LockState.EXCL if alone else LockState.SYNC):
-                    changed.add(held.inode)
-            touched.setdefault(held.inode, []).append(held.lock)
-        request.held.clear()
-        for inode, locks in touched.items():
-            self.evaluate(inode, tuple(lock for lock in locks if not lock.held))
-            if inode in changed:
-                self.issue(inode)
-            self._teller.wake(inode)
+    def later(self, cache: LockCache) -> None:
+        self._teller.later(lambda: self.release(cache))
 
 
-def _stays(request: Request, held: Held) -> bool:
-    """Whether a directory's lock is kept for the next change of its kind (ceph: src/mds/Locker.cc,
-    ``create_lock_cache``); the root's is scattered, and stays so."""
-    if held.inode.ino == ROOT_INO:
-        return held.lock.state is LockState.MIX
-    cached = request.message.op in (RequestOp.CREATE, RequestOp.UNLINK)
-    return cached and held.lock.state in (LockState.LOCK, LockState.EXCL)
+def _in_dir(cap: Cap, bits: int) -> int:
+    bits &= ~Bit.ANY_DIR_OPS
+    if bits & Bit.FILE_EXCL:
+        for op, cache in cap.lock_caches.items():
+            bits |= 0 if cache.ending else CACHED_OPS[op]
+    return bits

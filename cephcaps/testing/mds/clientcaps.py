@@ -8,8 +8,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from cephcaps.testing.mds.flushes import calc_max_size, take_flush
-from cephcaps.testing.mds.inode import Cap, Inode
+from cephcaps.testing.mds.capability import Cap
+from cephcaps.testing.mds.flushes import take_flush
+from cephcaps.testing.mds.locks import BUFFER, WR, Who
+from cephcaps.testing.mds.ranges import calc_max_size, writes
+from cephcaps.testing.mds.request import Mutation, Request
 from cephcaps.testing.mds.session import Session
 from cephwire.capbits import Cap as Bit
 from cephwire.caprelease import CapItem
@@ -20,7 +23,7 @@ from cephwire.request import RequestRelease
 if TYPE_CHECKING:
     from cephcaps.testing.mds.server import Mds
 
-__all__ = ["ClientCapsTaker", "fit_max_size"]
+__all__ = ["ClientCapsTaker"]
 
 NO_LAYOUT = FileLayout(0, 0, 0, 0, 0, 0, 0)
 EMPTY_BODY = CapBody(0, 0, 0, 0, 0, 0, 0, NO_LAYOUT, 0)
@@ -42,28 +45,42 @@ class ClientCapsTaker:
         cap = None if inode is None else inode.caps.get(session)
         if inode is None or cap is None or message.mseq < cap.mseq or message.cap_id != cap.cap_id:
             return
+        keeper = self._mds.caps
         if message.op == CapOp.RELEASE:
-            self._mds.caps.drop(cap)
+            keeper.drop(cap)
             return
-        self._mds.caps.confirmed(cap, message.seq, message.caps)
-        self._want(cap, message.wanted, message.issue_seq)
-        if message.dirty:
-            self._flush(session, inode, tid, message)
-        asked = message.body.max_size if isinstance(message.body, CapBody) else 0
-        self._widen(inode, cap, asked)
-        self._mds.caps.settle(inode)
-        self._mds.caps.evaluate(inode)
-        if cap.session in inode.caps:
-            self._mds.caps.issue(inode, [cap])
+        keeper.confirmed(cap, message.seq, message.caps)
+        needs_flush = bool(message.flags & ClientCapsFlag.SYNC)
+        if message.wanted != cap.wanted:
+            needs_flush |= keeper.awaits_journal(inode, message.wanted & ~cap.pending)
+            self._want(cap, message.wanted, message.issue_seq)
+        ack = _ack(CapOp.FLUSH_ACK, message) if message.dirty else None
+        if self._update(cap, tid, message, ack):
+            keeper.locker.evaluate(inode)
+        else:
+            if ack is not None:
+                self._mds.push(session, ack, tid=tid)
+            if not keeper.locker.evaluate(inode) and session in inode.caps:
+                keeper.reissue(cap)
+        if needs_flush or keeper.awaits_journal(inode, cap.wanted & ~cap.pending):
+            self._mds.flush_soon()
 
     def _want(self, cap: Cap, wanted: int, issue_seq: int) -> None:
         """Less is believed only of a client that has seen the newest reply."""
-        cap.wanted = wanted if issue_seq == cap.issue_seq else cap.wanted | wanted
+        cap.want(wanted if issue_seq == cap.issue_seq else cap.wanted | wanted)
         if not cap.wanted & (Bit.ANY_FILE_WR | Bit.ANY_FILE_RD):
             cap.session.opened.discard(cap.inode)
 
-    def _flush(self, session: Session, inode: Inode, tid: int, message: ClientCaps) -> None:
-        if tid not in session.completed_flushes:
+    def _update(self, cap: Cap, tid: int, message: ClientCaps, ack: ClientCaps | None) -> bool:
+        """Take over what it has changed, and let it write as far as it asks for; whether that is to be made safe
+        (ceph: ``_do_cap_update``)."""
+        inode, session = cap.inode, cap.session
+        new_max = self._new_max(cap, message) if inode.is_file else None
+        known = tid in session.completed_flushes
+        if (not message.dirty or known) and new_max is None:
+            return False
+        mutation = Mutation(None)
+        if message.dirty and not known:
             if message.snap_follows < self._mds.snapshots.newest_over(inode):
                 # Flushed before the client heard of a snapshot: it is in that, too.
                 for copy in self._mds.snapshots.flushed(inode.ino, message.snap_follows):
@@ -71,14 +88,53 @@ class ClientCapsTaker:
             take_flush(self._mds.tree, inode, message)
             if message.oldest_flush_tid:
                 session.completed_flushes.add(tid)
-        ack = _ack(CapOp.FLUSH_ACK, message)
-        inode.unsafe_flushes += 1
+        if new_max is not None:
+            if new_max:
+                inode.max_size[session.client] = new_max
+            else:
+                inode.max_size.pop(session.client, None)
+        holding = self._mds.caps.holding
+        if new_max is not None or message.dirty & (Bit.FILE_EXCL | Bit.FILE_WR):
+            holding.force_wrlock(mutation, inode.file)
+        if message.dirty & Bit.AUTH_EXCL:
+            holding.force_wrlock(mutation, inode.auth)
+        if message.dirty & Bit.XATTR_EXCL:
+            holding.force_wrlock(mutation, inode.xattr)
+        self._mds.journaled(lambda: self._updated(cap, mutation, ack, tid, shares=new_max is not None))
+        if new_max or self._mds.caps.awaits_journal(inode, message.dirty):
+            self._mds.flush_soon()
+        return True
 
-        def acknowledge() -> None:
-            inode.unsafe_flushes -= 1
-            self._acknowledge(session, ack, tid)
+    def _new_max(self, cap: Cap, message: ClientCaps) -> int | None:
+        """How far the client may write from now on, if that is another place than before."""
+        inode = cap.inode
+        old = inode.max_size.get(cap.session.client, 0)
+        body = message.body
+        assert isinstance(body, CapBody)
+        if writes(cap):
+            new = calc_max_size(body.max_size if body.max_size > old else body.size)
+            if new <= old:
+                return None
+        elif old:
+            new = 0
+        else:
+            return None
+        if not self._mds.ranges.lock_for(inode, cap):
+            self._mds.ranges.check_later(inode, new if body.max_size > old else 0)
+            return None
+        return new
 
-        self._mds.journaled(acknowledge, at_once=bool(message.flags & ClientCapsFlag.SYNC))
+    def _updated(self, cap: Cap, mutation: Mutation, ack: ClientCaps | None, tid: int, *, shares: bool) -> None:
+        """It is safe (ceph: ``file_update_finish``)."""
+        inode, keeper = cap.inode, self._mds.caps
+        if ack is not None:
+            self._acknowledge(cap.session, ack, tid)
+        to = keeper.holding.drop(mutation)
+        if inode not in to and inode.caps.get(cap.session) is cap and cap.wanted & ~cap.pending:
+            keeper.reissue(cap)
+        if shares and inode.file.allowed(Who.LONER) & (WR | BUFFER):
+            self._mds.ranges.share(inode)
+        keeper.locker.tell(to)
 
     def _flush_snap(self, session: Session, tid: int, message: ClientCaps) -> None:
         if not message.dirty:
@@ -94,15 +150,6 @@ class ClientCapsTaker:
         if session.state != "closed":
             self._mds.push(session, ack, tid=tid)
 
-    def _widen(self, inode: Inode, cap: Cap, asked: int) -> None:
-        """Let a client that writes go on to where it asks for."""
-        before = inode.max_size.get(cap.session.client, 0)
-        fit_max_size(inode, cap, asked if asked > before else 0)
-        now = inode.max_size.get(cap.session.client, 0)
-        if now > before and before and cap.pending & (Bit.FILE_WR | Bit.FILE_BUFFER):
-            cap.seq += 1
-            self._mds.tell_caps(cap, CapOp.GRANT)
-
     # Given back
 
     def released(self, session: Session, item: CapItem) -> None:
@@ -113,31 +160,24 @@ class ClientCapsTaker:
         if item.issue_seq == cap.issue_seq:
             self._mds.caps.drop(cap)
         else:
-            self._mds.caps.settle(inode)
+            cap.forget_before(item.issue_seq)
+            self._mds.caps.locker.gather_all(inode)
 
-    def released_with_request(self, session: Session, item: RequestRelease) -> None:
-        inode = self._mds.tree.inodes.get(item.ino)
-        if inode is None:
+    def released_with_request(self, request: Request, item: RequestRelease) -> None:
+        inode, session = self._mds.tree.inodes.get(item.ino), request.session
+        if inode is None or session is None:
             return
         if item.dname:
             self._mds.leases.released(session, inode, item.dname)
         cap = inode.caps.get(session)
         if cap is None or cap.cap_id != item.cap_id or item.mseq < cap.mseq:
             return
-        if item.seq == cap.seq:
-            cap.pending &= item.caps
         self._mds.caps.confirmed(cap, item.seq, item.caps)
         self._want(cap, item.wanted, item.issue_seq)
-        self._mds.caps.settle(inode)
-
-
-def fit_max_size(inode: Inode, cap: Cap, asked: int = 0) -> None:
-    """How far this client may write, as a writer or none (ceph: ``calc_new_client_ranges``)."""
-    client = cap.session.client
-    if not inode.is_file or not (cap.issued | cap.wanted) & Bit.ANY_FILE_WR:
-        inode.max_size.pop(client, None)
-        return
-    inode.max_size[client] = max(inode.max_size.get(client, 0), calc_max_size(max(asked, inode.size)))
+        cap.suppressed += 1
+        self._mds.caps.locker.evaluate(inode)
+        cap.suppressed -= 1
+        request.releases[inode.ino] = cap.seq
 
 
 def _ack(op: CapOp, message: ClientCaps) -> ClientCaps:

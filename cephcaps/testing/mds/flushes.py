@@ -12,11 +12,7 @@ from cephwire.caps import CapBody, ClientCaps
 from cephwire.codec import Codec
 from cephwire.inode import XATTR_BLOB, XattrBlob
 
-__all__ = ["calc_max_size", "take_flush"]
-
-OBJECT_SIZE = 1 << 22
-MAX_INCREASE = 1024 * OBJECT_SIZE
-"""Bytes past the size that a client may be allowed at once (ceph: ``mds_client_writeable_range_max_inc_objs``)."""
+__all__ = ["take_flush"]
 
 xattr_blobs: Codec[XattrBlob] = Codec(XATTR_BLOB)
 
@@ -50,9 +46,3 @@ def _resize(tree: Tree, inode: Attributes, size: int, stamp: int) -> None:
         tree.resized(inode, size, stamp)
     else:
         inode.size = inode.rbytes = size
-
-
-def calc_max_size(size: int) -> int:
-    """Bytes up to which a client that writes may do so (ceph: src/mds/Locker.cc, ``calc_new_max_size``)."""
-    wanted = min((size + 1) << 1, size + MAX_INCREASE)
-    return -(-wanted // OBJECT_SIZE) * OBJECT_SIZE

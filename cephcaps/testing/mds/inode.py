@@ -7,24 +7,26 @@ from bisect import bisect_left, insort
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from cephcaps.testing.mds.locks import Lock, LockState
+from cephcaps.testing.mds.capability import Cap
+from cephcaps.testing.mds.locks import KINDS, SNAP, Lock, Who
 from cephwire.capbits import Cap as Bit
 from cephwire.filelock import FileLock
 from cephwire.frag import dentry_hash
 from cephwire.inode import FileLayout, Quota
 
 if TYPE_CHECKING:
+    from cephcaps.testing.mds.names import NameLock
     from cephcaps.testing.mds.request import Request
     from cephcaps.testing.mds.session import Session
     from cephcaps.testing.mds.snaps import Realm
 
-__all__ = ["NEVER_TRUNCATED", "ROOT_INO", "Attributes", "Cap", "Dentry", "Inode"]
+__all__ = ["NEVER_TRUNCATED", "ROOT_INO", "Attributes", "Dentry", "Inode", "name_hash"]
 
 ROOT_INO = 1
 NEVER_TRUNCATED = 2**64 - 1
 NO_LAYOUT = FileLayout(0, 0, 0, 0, 0, 0, 0)
 NO_QUOTA = Quota(0, 0)
-DIR_EVER = Bit.PIN | Bit.ANY_EXCL | Bit.ANY_SHARED
+DIR_LIKES = Bit.PIN | Bit.ANY_EXCL | Bit.ANY_SHARED
 FILE_LIKES = Bit.ANY & ~Bit.FILE_LAZYIO
 
 
@@ -72,68 +74,6 @@ class Attributes:
 
 
 @dataclass(slots=True, eq=False)
-class Cap:
-    """What one client holds of one inode.
-
-    Attributes:
-        pending: what it was told last that it has.
-        issued: what it may still use; more than ``pending`` while bits are asked back.
-        seq: of the newest grant, revoke or reply; ``issue_seq`` of the newest reply.
-        revoked_at: since when bits are asked back; 0.0 if none are.
-        history: what the client held before bits were asked back, and the seq it had then, oldest first.
-        suppressed: a reply under way tells the client what it gets.
-    """
-
-    session: Session
-    inode: Inode
-    cap_id: int
-    pending: int = 0
-    issued: int = 0
-    wanted: int = 0
-    seq: int = 0
-    issue_seq: int = 0
-    mseq: int = 0
-    revoked_at: float = 0.0
-    history: list[tuple[int, int]] = field(default_factory=list)
-    suppressed: bool = False
-
-    def issue(self, bits: int) -> None:
-        """Tell the client that it has these bits now, and no others."""
-        if self.pending & ~bits:
-            self.history.append((self.seq, self.pending))
-        self.pending = bits
-        self.issued |= bits
-        self.seq += 1
-
-    def add(self, bits: int) -> None:
-        """Give more, with a reply."""
-        self.pending |= bits
-        self.issued |= bits
-        self.seq += 1
-        self.issue_seq = self.seq
-
-    def confirmed(self, seq: int, bits: int) -> None:
-        """The client says what it holds, having seen everything up to ``seq``."""
-        if seq == self.seq:
-            self.issued = bits
-            self.pending &= bits
-            self.history.clear()
-        else:
-            # Said before it has seen what was asked last: what it gave up already needs no asking (ceph:
-            # src/mds/Capability.h, ``confirm_receipt``).
-            self.history = [(at, bits if at == seq else before) for at, before in self.history if at >= seq]
-            self.issued = self.pending if self.history else bits | self.pending
-            for _, before in self.history:
-                self.issued |= before
-        if not self.revoking:
-            self.revoked_at = 0.0
-
-    @property
-    def revoking(self) -> int:
-        return self.issued & ~self.pending
-
-
-@dataclass(slots=True, eq=False)
 class Dentry:
     """A name in a directory.
 
@@ -159,10 +99,12 @@ class Inode(Attributes):
         caps: by client.
         loner: the client that exclusive states favour, and ``want_loner`` the one that they should.
         max_size: bytes up to which each client may write.
-        waiting: requests that wait for something here.
+        names: those that changes have to themselves until they are safe.
+        waiting: requests that wait for a file lock here.
         realm: its own, if snapshots are made here.
+        unlinked: its last name is gone, and safely so.
+        own_realm: it had several names once, and so is in no directory's realm.
         file_locks: by rule.
-        unsafe_flushes: what clients flushed and has not been acknowledged.
     """
 
     __slots__ = (
@@ -175,9 +117,12 @@ class Inode(Attributes):
         "links",
         "loner",
         "max_size",
+        "names",
         "order",
+        "own_realm",
         "realm",
-        "unsafe_flushes",
+        "snap",
+        "unlinked",
         "waiting",
         "want_loner",
         "xattr",
@@ -194,10 +139,12 @@ class Inode(Attributes):
         self.caps: dict[Session, Cap] = {}
         self.loner: Session | None = None
         self.want_loner: Session | None = None
-        self.auth, self.link, self.xattr, self.file = Lock("A"), Lock("L"), Lock("X"), Lock("F")
+        self.auth, self.link, self.xattr, self.file = (Lock(self, kind) for kind in "ALXF")
+        self.snap: Lock | None = None
         self.max_size: dict[int, int] = {}
         self.waiting: list[Request] = []
-        self.unsafe_flushes = 0
+        self.names: dict[str, NameLock] = {}
+        self.own_realm = self.unlinked = False
         self.realm: Realm | None = None
         self.file_locks: dict[int, list[FileLock]] = {}
 
@@ -206,12 +153,19 @@ class Inode(Attributes):
     def __eq__(self, other: object) -> bool:
         return self is other
 
-    @property
-    def locks(self) -> tuple[Lock, Lock, Lock, Lock]:
-        return self.file, self.auth, self.link, self.xattr
+    def lock(self, kind: str) -> Lock:
+        """One of its locks, by the letter of its caps."""
+        return {"A": self.auth, "L": self.link, "X": self.xattr, "F": self.file}[kind]
 
-    def lock(self, name: str) -> Lock:
-        return {"A": self.auth, "L": self.link, "X": self.xattr, "F": self.file}[name]
+    @property
+    def snaplock(self) -> Lock:
+        if self.snap is None:
+            self.snap = Lock(self, SNAP)
+        return self.snap
+
+    @property
+    def is_root(self) -> bool:
+        return self.ino == ROOT_INO
 
     @property
     def parent(self) -> Inode | None:
@@ -219,23 +173,62 @@ class Inode(Attributes):
         return self.links[0].dir if self.links else None
 
     @property
+    def target_loner(self) -> Session | None:
+        """The loner, if it should be."""
+        return self.loner if self.loner is self.want_loner else None
+
+    # What clients have and want
+
+    @property
     def likes(self) -> int:
         """What clients get unasked, where it is allowed (ceph: ``CInode::get_caps_liked``)."""
-        return DIR_EVER if self.is_dir else FILE_LIKES
+        return DIR_LIKES if self.is_dir else FILE_LIKES
 
-    def allowed(self, session: Session | None) -> int:
-        """What a client may have; None asks for any that is not the loner."""
-        loner = session is not None and session is self.loner
+    @property
+    def shared(self) -> bool:
+        """More than one client that is not stale has a cap."""
+        if len(self.caps) < 2:
+            return False
+        return sum(not cap.stale for cap in self.caps.values()) > 1
+
+    def allowed_by(self, who: Who) -> int:
+        """What the states of its locks let such clients have."""
         bits = Bit.PIN
-        for lock in self.locks:
-            bits |= lock.caps(loner)
-        return bits & DIR_EVER if self.is_dir else bits
+        for kind, shift in KINDS.items():
+            bits |= self.lock(kind).allowed(who) << shift
+        return bits
 
-    def begin_exclusive(self, session: Session) -> None:
-        """A new inode is its maker's alone (ceph: src/mds/Server.cc, ``handle_client_openc``)."""
-        self.loner = self.want_loner = session
-        for lock in (self.auth, self.xattr, self.file):
-            lock.state = LockState.EXCL
+    def xlocker_mask(self, session: Session) -> int:
+        bits = 0
+        for kind, shift in KINDS.items():
+            bits |= self.lock(kind).xlocker_mask(session) << shift
+        return bits
+
+    def issued_in(self, lock: Lock) -> tuple[int, int, int]:
+        """What the loner has, others have, and who has it xlocked has, of a lock's group; unshifted."""
+        loner = other = xlocker = 0
+        for session, cap in self.caps.items():
+            if session is self.loner:
+                loner |= cap.issued
+            else:
+                other |= cap.issued
+            if session is lock.xlocker:
+                xlocker |= cap.issued
+        shift, mask = lock.shift, lock.mask
+        return loner >> shift & mask, other >> shift & mask, xlocker >> shift & mask
+
+    def wanted_in(self, lock: Lock) -> tuple[int, int, int]:
+        """What anybody wants, the loner wants, and others want, of a lock's group; unshifted."""
+        loner = other = 0
+        for session, cap in self.caps.items():
+            if cap.wanted and session.state != "stale":
+                if session is self.loner:
+                    loner |= cap.wanted
+                else:
+                    other |= cap.wanted
+        shift, mask = lock.shift, lock.mask
+        loner, other = loner >> shift & mask, other >> shift & mask
+        return loner | other, loner, other
 
     # A directory
 

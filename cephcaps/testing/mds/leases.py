@@ -5,9 +5,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from cephcaps.testing.mds.inode import Dentry, Inode
-from cephcaps.testing.mds.request import Request, Waits
+from cephcaps.testing.mds.names import leasable
+from cephcaps.testing.mds.request import Mutation, Waits
 from cephcaps.testing.mds.session import Session
-from cephcaps.testing.mds.stats import NO_LEASE, trusts_names
+from cephcaps.testing.mds.stats import NO_LEASE
+from cephwire.capbits import Cap as Bit
 from cephwire.inode import NOSNAP, LeaseStat
 from cephwire.lease import ClientLease, LeaseAction
 
@@ -31,7 +33,7 @@ class Leases:
 
     def give(self, session: Session, dentry: Dentry) -> LeaseStat:
         """The lease a reply tells of, if the client needs one."""
-        if trusts_names(session, dentry.dir) or dentry.revoking:
+        if dentry.revoking or trusts_names(session, dentry.dir) or not leasable(dentry.dir, dentry.name, session):
             return NO_LEASE
         self._seq += 1
         dentry.leases[session] = self._seq, self._mds.now + DURATION
@@ -39,14 +41,15 @@ class Leases:
         mask = PRIMARY_LEASE if dentry.primary else REMOTE_LEASE
         return LeaseStat(mask, int(DURATION * 1000), self._seq)
 
-    def recall(self, request: Request, dentry: Dentry) -> None:
-        """See to it that no other client trusts this name.
+    def recall(self, mutation: Mutation, directory: Inode, name: str) -> None:
+        """See to it that no client trusts this name, which the mutation has to itself.
 
         Raises:
             Waits: somebody still does.
         """
-        own = request.session
-        self.drop(own, dentry)
+        dentry = directory.entries.get(name)
+        if dentry is None:
+            return
         now = self._mds.now
         for session, (seq, until) in list(dentry.leases.items()):
             if until <= now:
@@ -55,9 +58,8 @@ class Leases:
                 dentry.revoking.add(session)
                 self._mds.push(session, _message(LeaseAction.REVOKE, dentry, seq))
         if dentry.leases:
-            if request.waits_for is None:
-                dentry.dir.waiting.append(request)
-                request.waits_for = dentry.dir
+            assert mutation.again is not None
+            directory.names[name].waiters.append(mutation.again)
             raise Waits
 
     def drop(self, session: Session, dentry: Dentry) -> None:
@@ -65,8 +67,11 @@ class Leases:
         dentry.leases.pop(session, None)
         dentry.revoking.discard(session)
         session.leases.pop((dentry.dir.ino, dentry.name), None)
-        if not dentry.leases:
-            self._mds.wake(dentry.dir)
+        held = dentry.dir.names.get(dentry.name)
+        if held is not None and not dentry.leases:
+            waiters, held.waiters = held.waiters, []
+            for again in waiters:
+                self._mds.later(again)
 
     def received(self, session: Session, message: ClientLease) -> None:
         directory = self._mds.tree.inodes.get(message.ino)
@@ -85,6 +90,13 @@ class Leases:
         dentry = directory.entries.get(name)
         if dentry is not None:
             self.drop(session, dentry)
+
+
+def trusts_names(session: Session, directory: Inode) -> bool:
+    """Whether a client needs no lease on a name: it may trust all of the directory, now or with its next request."""
+    cap = directory.caps.get(session)
+    held = cap is not None and bool(cap.pending & (Bit.FILE_SHARED | Bit.FILE_EXCL))
+    return held or directory.file.can_lease(session)
 
 
 def _message(action: LeaseAction, dentry: Dentry, seq: int) -> ClientLease:

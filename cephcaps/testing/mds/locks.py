@@ -1,55 +1,156 @@
-"""The locks of an inode: their states, and what caps each state lets clients have.
+"""The locks of an inode: their states, and what each lets requests do and clients have.
 
-A lock that changes its state passes through both states' limits until no client holds more than the new one allows.
-Facts: ceph: src/mds/locks.c (``simplelock``, ``filelock``), src/mds/Locker.cc.
+Facts: ceph: src/mds/locks.c (``sm_simplelock``, ``sm_filelock``), src/mds/SimpleLock.h; of one rank alone, so without
+what replicas need.
 """
 
 from __future__ import annotations
 
-from enum import Enum
-from typing import Final
+from collections.abc import Callable
+from enum import IntEnum, IntFlag
+from typing import TYPE_CHECKING, Final, NamedTuple
 
-__all__ = ["LOCK_NAMES", "Lock", "LockState"]
+if TYPE_CHECKING:
+    from cephcaps.testing.mds.inode import Inode
+    from cephcaps.testing.mds.lockcache import LockCache
+    from cephcaps.testing.mds.session import Session
+
+__all__ = ["BUFFER", "CACHE", "EXCL", "KINDS", "RD", "SHARED", "SNAP", "WR", "Lock", "State", "Wait", "Who"]
 
 SHARED, EXCL, CACHE, RD, WR, BUFFER, LAZYIO = 1, 2, 4, 8, 16, 32, 128
 """Generic bits of a group of caps, before they are shifted to their place (ceph: ``CEPH_CAP_G*``)."""
+SIMPLE_MASK, FILE_MASK = 3, 0xFF
+EVERY_BIT: Final = 0xFFFF
 
-LOCK_NAMES: Final = {"A": 2, "L": 4, "X": 6, "F": 8}
-"""The groups of caps by their letter, and where their bits begin."""
+KINDS: Final = {"F": 8, "A": 2, "L": 4, "X": 6}
+"""The letter of each lock's caps and where their bits begin; in the order in which requests take an inode's locks and
+evaluation goes through them (ceph: ``CEPH_LOCK_IFILE`` and so on, src/include/ceph_fs.h)."""
 
 
-class LockState(Enum):
-    """Stable states."""
+SNAP: Final = "S"
+"""Of a directory: where its snapshots come from. It has no caps."""
 
-    SYNC = "sync"
+
+class State(IntEnum):
+    """Stable states, and ``FROM_TO`` for the ways between them."""
+
+    SYNC = 0
     """Everybody may read."""
-    LOCK = "lock"
+    LOCK = 1
     """The MDS may change it."""
-    EXCL = "excl"
+    EXCL = 2
     """One client, the loner, does as it likes."""
-    MIX = "mix"
+    MIX = 3
     """Everybody may read and write files, nobody may cache."""
-    XSYN = "xsyn"
+    XSYN = 4
     """The MDS reads what the loner goes on to cache and buffer."""
+    PREXLOCK = 5
+    XLOCK = 6
+    """One request has it all to itself."""
+    XLOCKDONE = 7
+    """The same, and its client knows already what has come of it."""
+    LOCK_XLOCK = 8
+    SYNC_LOCK = 9
+    EXCL_LOCK = 10
+    MIX_LOCK = 11
+    XSYN_LOCK = 12
+    LOCK_SYNC = 13
+    EXCL_SYNC = 14
+    MIX_SYNC = 15
+    XSYN_SYNC = 16
+    SYNC_EXCL = 17
+    LOCK_EXCL = 18
+    MIX_EXCL = 19
+    XSYN_EXCL = 20
+    SYNC_MIX = 21
+    EXCL_MIX = 22
+    XSYN_MIX = 23
+    EXCL_XSYN = 24
 
 
-EVERYONE: Final = {
-    "F": {
-        LockState.SYNC: SHARED | CACHE | RD | LAZYIO,
-        LockState.LOCK: CACHE | BUFFER,
-        LockState.EXCL: 0,
-        LockState.MIX: RD | WR | LAZYIO,
-        LockState.XSYN: 0,
-    },
-    "": {LockState.SYNC: SHARED, LockState.LOCK: 0, LockState.EXCL: 0},
+class Who(IntEnum):
+    """Whose caps a lock limits."""
+
+    ANY = 0
+    LONER = 1
+    XLOCKER = 2
+
+
+class Wait(IntFlag):
+    """What somebody waits for."""
+
+    RD = 1
+    WR = 2
+    STABLE = 4
+
+
+class Rule(NamedTuple):
+    """What holds in one state.
+
+    Attributes:
+        next: where it goes once nothing stands in the way; None if it is stable.
+        loner: its loner may have more than others.
+        caps: what everybody may have, ``loner_caps`` and ``xlocker_caps`` what these may in addition.
+        read: whose requests may look; ``rdlock``, ``wrlock``, ``force``, ``xlock`` who may hold it how, and ``lease``
+            who may trust the names of a directory. "" is nobody, "*" everybody, "x" the client that has it xlocked
+            (and, for ``wrlock`` and ``force``, the loner).
+    """
+
+    next: State | None
+    loner: bool = False
+    caps: int = 0
+    loner_caps: int = 0
+    xlocker_caps: int = 0
+    read: str = ""
+    rdlock: str = ""
+    wrlock: str = ""
+    force: str = ""
+    xlock: str = ""
+    lease: str = ""
+
+
+S = State
+SIMPLE: Final = {
+    S.SYNC: Rule(None, caps=SHARED, read="*", rdlock="*", lease="*"),
+    S.LOCK: Rule(None, read="*"),
+    S.EXCL: Rule(None, loner=True, loner_caps=SHARED | EXCL, wrlock="x"),
+    S.PREXLOCK: Rule(S.LOCK, xlock="*"),
+    S.XLOCK: Rule(S.SYNC),
+    S.XLOCKDONE: Rule(S.SYNC, xlocker_caps=SHARED, read="x", rdlock="x", lease="x"),
+    S.LOCK_XLOCK: Rule(S.PREXLOCK, xlock="x"),
+    S.SYNC_LOCK: Rule(S.LOCK, read="*"),
+    S.EXCL_LOCK: Rule(S.LOCK, force="x"),
+    S.LOCK_SYNC: Rule(S.SYNC, read="*", rdlock="x", lease="x"),
+    S.EXCL_SYNC: Rule(S.SYNC, loner=True, loner_caps=SHARED, force="x"),
+    S.SYNC_EXCL: Rule(S.EXCL, loner=True, loner_caps=SHARED, read="*"),
+    S.LOCK_EXCL: Rule(S.EXCL, caps=SHARED, read="*"),
 }
-LONER: Final = {
-    "F": {
-        **EVERYONE["F"],
-        LockState.EXCL: SHARED | EXCL | CACHE | RD | WR | BUFFER | LAZYIO,
-        LockState.XSYN: CACHE | BUFFER,
-    },
-    "": {**EVERYONE[""], LockState.EXCL: SHARED | EXCL},
+FILE: Final = {
+    S.SYNC: Rule(None, caps=SHARED | CACHE | RD | LAZYIO, read="*", rdlock="*", lease="*"),
+    S.LOCK: Rule(None, caps=CACHE | BUFFER, read="*", wrlock="*"),
+    S.EXCL: Rule(None, loner=True, loner_caps=SHARED | EXCL | CACHE | RD | WR | BUFFER, rdlock="x", wrlock="x"),
+    S.MIX: Rule(None, caps=RD | WR | LAZYIO, wrlock="*"),
+    S.XSYN: Rule(None, loner=True, loner_caps=CACHE | BUFFER, read="*", rdlock="*", wrlock="x"),
+    S.PREXLOCK: Rule(S.LOCK, caps=CACHE | BUFFER, xlock="*"),
+    S.XLOCK: Rule(S.LOCK, caps=CACHE | BUFFER),
+    S.XLOCKDONE: Rule(S.LOCK, caps=CACHE | BUFFER, xlocker_caps=SHARED, read="x", rdlock="x", lease="x"),
+    S.LOCK_XLOCK: Rule(S.PREXLOCK, caps=CACHE | BUFFER, xlock="x"),
+    S.SYNC_LOCK: Rule(S.LOCK, caps=CACHE, read="*"),
+    S.EXCL_LOCK: Rule(S.LOCK, caps=CACHE | BUFFER, force="x"),
+    S.MIX_LOCK: Rule(S.LOCK),
+    S.XSYN_LOCK: Rule(S.LOCK, loner=True, loner_caps=CACHE | BUFFER, read="*", wrlock="x"),
+    S.LOCK_SYNC: Rule(S.SYNC, caps=CACHE, read="*"),
+    S.EXCL_SYNC: Rule(S.SYNC, loner=True, loner_caps=SHARED | CACHE | RD, force="x"),
+    S.MIX_SYNC: Rule(S.SYNC, caps=RD | LAZYIO),
+    S.XSYN_SYNC: Rule(S.SYNC, loner=True, loner_caps=CACHE, read="*", rdlock="*"),
+    S.SYNC_EXCL: Rule(S.EXCL, loner=True, loner_caps=SHARED | CACHE | RD, read="*"),
+    S.LOCK_EXCL: Rule(S.EXCL, loner=True, loner_caps=CACHE | BUFFER, read="*"),
+    S.MIX_EXCL: Rule(S.EXCL, loner=True, loner_caps=RD | WR, wrlock="x"),
+    S.XSYN_EXCL: Rule(S.EXCL, loner=True, loner_caps=CACHE | BUFFER, read="*", rdlock="x"),
+    S.SYNC_MIX: Rule(S.MIX, caps=RD | LAZYIO, read="*"),
+    S.EXCL_MIX: Rule(S.MIX, loner=True, loner_caps=RD | WR, wrlock="x"),
+    S.XSYN_MIX: Rule(S.MIX, loner=True, wrlock="x"),
+    S.EXCL_XSYN: Rule(S.XSYN, loner=True, loner_caps=CACHE | BUFFER, rdlock="x"),
 }
 
 
@@ -57,54 +158,96 @@ class Lock:
     """One lock of one inode.
 
     Attributes:
-        name: the letter of its caps.
-        state: as it is, or was.
-        next: where it is on its way to, None when it is stable.
-        rdlocks, wrlocks, xlocked: how many requests hold it, and how.
-        sticky: it stays as it is until somebody needs it otherwise.
+        kind: the letter of its caps.
+        rdlocks, wrlocks, xlocks: how many requests hold it, and how.
+        xlocker: whose request it is that has it xlocked; None also for one of the MDS's own.
+        waiters: who is to try again, and when.
+        caches: the lock caches that hold it.
     """
 
-    __slots__ = ("name", "next", "rdlocks", "state", "sticky", "wrlocks", "xlocked")
+    __slots__ = ("caches", "inode", "kind", "rdlocks", "state", "waiters", "wrlocks", "xlocker", "xlocks")
 
-    def __init__(self, name: str, state: LockState = LockState.SYNC) -> None:
-        self.name = name
-        self.state = state
-        self.next: LockState | None = None
-        self.rdlocks = 0
-        self.wrlocks = 0
-        self.xlocked = False
-        self.sticky = False
-
-    @property
-    def held(self) -> bool:
-        return bool(self.rdlocks or self.wrlocks or self.xlocked)
+    def __init__(self, inode: Inode, kind: str) -> None:
+        self.inode = inode
+        self.kind = kind
+        self.state = State.SYNC
+        self.rdlocks = self.wrlocks = self.xlocks = 0
+        self.xlocker: Session | None = None
+        self.waiters: list[tuple[Wait, Callable[[], None]]] | None = None
+        self.caches: list[LockCache] | None = None
 
     @property
     def shift(self) -> int:
-        return LOCK_NAMES[self.name]
+        return KINDS.get(self.kind, 0)
 
-    def caps(self, loner: bool) -> int:
-        """The caps of its group that a client may have now."""
-        table = (LONER if loner else EVERYONE)["F" if self.name == "F" else ""]
-        bits = table[self.state]
-        if self.next is not None:
-            bits &= table[self.next]
-        return bits << LOCK_NAMES[self.name]
+    @property
+    def mask(self) -> int:
+        if self.kind == SNAP:
+            return 0
+        return FILE_MASK if self.kind == "F" else SIMPLE_MASK
 
-    def can_read(self, by_loner: bool) -> bool:
-        """Whether a request may hold it for reading as it is."""
-        if self.next is not None or self.xlocked:
-            return False
-        if self.name == "F":
-            return self.state in (LockState.SYNC, LockState.XSYN)
-        return self.state is LockState.SYNC or (self.state is LockState.EXCL and by_loner)
+    @property
+    def rule(self) -> Rule:
+        return (FILE if self.kind == "F" else SIMPLE)[self.state]
 
-    def can_write(self, by_loner: bool) -> bool:
-        """Whether a request may hold it together with others that write, as for entries of a directory."""
-        if self.next is not None or self.xlocked:
-            return False
-        return self.state in (LockState.LOCK, LockState.MIX) or (self.state is LockState.EXCL and by_loner)
+    def rule_in(self, state: State) -> Rule:
+        return (FILE if self.kind == "F" else SIMPLE)[state]
 
-    def can_xlock(self) -> bool:
-        """Whether a request may hold it all to itself."""
-        return self.next is None and self.state is LockState.LOCK and not self.held
+    @property
+    def stable(self) -> bool:
+        return self.rule.next is None
+
+    @property
+    def held(self) -> bool:
+        return bool(self.rdlocks or self.wrlocks or self.xlocks)
+
+    @property
+    def in_the_way(self) -> bool:
+        """It cannot go on before changes that hold it are safe."""
+        return not self.stable and self.held
+
+    def waited_for(self, what: Wait) -> bool:
+        return self.waiters is not None and any(wait & what for wait, _ in self.waiters)
+
+    # Caps
+
+    def allowed(self, who: Who, state: State | None = None) -> int:
+        """The caps of its group that may be had now, or would be in another state; unshifted."""
+        rule = self.rule if state is None else self.rule_in(state)
+        if who is Who.XLOCKER and self.xlocker is not None:
+            return rule.caps | rule.xlocker_caps
+        if who is Who.ANY and self.rule.loner:
+            return rule.caps
+        return rule.caps | rule.loner_caps
+
+    def xlocker_mask(self, session: Session) -> int:
+        """The bits of its group in which a client counts as the one that has it xlocked."""
+        if session is not self.xlocker:
+            return 0
+        return EVERY_BIT if self.kind == "F" else SIMPLE_MASK
+
+    # Requests of one client; None is one of the MDS's own
+
+    def can_read(self, session: Session | None) -> bool:
+        return self._may(self.rule.read, session)
+
+    def can_rdlock(self, session: Session | None) -> bool:
+        return self._may(self.rule.rdlock, session)
+
+    def can_wrlock(self, session: Session | None) -> bool:
+        return self._may(self.rule.wrlock, session) or self._is_loner(self.rule.wrlock, session)
+
+    def can_force_wrlock(self, session: Session | None) -> bool:
+        return self._may(self.rule.force, session) or self._is_loner(self.rule.force, session)
+
+    def can_xlock(self, session: Session | None) -> bool:
+        return self._may(self.rule.xlock, session)
+
+    def can_lease(self, session: Session | None) -> bool:
+        return self._may(self.rule.lease, session)
+
+    def _may(self, who: str, session: Session | None) -> bool:
+        return who == "*" or (who == "x" and session is not None and session is self.xlocker)
+
+    def _is_loner(self, who: str, session: Session | None) -> bool:
+        return who == "x" and session is not None and session is self.inode.loner

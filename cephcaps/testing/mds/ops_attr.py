@@ -7,10 +7,13 @@ import json
 import stat
 from typing import TYPE_CHECKING
 
+from cephcaps.testing.mds.holding import of
 from cephcaps.testing.mds.inode import Inode
 from cephcaps.testing.mds.outcome import Outcome
+from cephcaps.testing.mds.paths import follow
 from cephcaps.testing.mds.request import Refused, Request
 from cephcaps.testing.mds.walk import Place
+from cephwire.capbits import Cap as Bit
 from cephwire.caps import CapOp
 from cephwire.inode import FileLayout, Quota
 from cephwire.quota import ClientQuota
@@ -28,6 +31,7 @@ __all__ = [
     "set_layout",
     "setattr_",
     "setxattr",
+    "tell_truncated",
     "truncate",
 ]
 
@@ -54,28 +58,32 @@ def touch(inode: Inode, stamp: int) -> None:
 
 
 def truncate(mds: Mds, inode: Inode, size: int, stamp: int) -> None:
-    """Cut a file, and tell whoever holds it (ceph: ``MDCache::issue_truncate``)."""
-    shorter = size < inode.size
-    mds.tree.resized(inode, size, stamp)
-    if shorter:
+    """Cut a file, or make it longer."""
+    if size < inode.size:
         inode.truncate_seq += 1
         inode.truncate_size = size
-        for cap in inode.caps.values():
-            mds.tell_caps(cap, CapOp.TRUNC)
+    mds.tree.resized(inode, size, stamp)
+
+
+def tell_truncated(mds: Mds, inode: Inode) -> None:
+    """Tell whoever holds it that it was cut (ceph: ``Locker::issue_truncate``)."""
+    for cap in inode.caps.values():
+        mds.tell_caps(cap, CapOp.TRUNC)
+    mds.ranges.check(inode)
 
 
 def setattr_(mds: Mds, request: Request) -> Outcome:
     args, stamp = request.message.args, request.message.stamp
     assert isinstance(args, SetattrArgs)
-    inode = mds.walker.walk(request.message.path).live
+    inode = follow(mds, request, request.message.path).live
     mask = args.mask
     if mask & SetattrMask.SIZE and not inode.is_file:
         raise Refused(errno.EISDIR if inode.is_dir else errno.EINVAL)
     if mask & SetattrMask.SIZE and args.size > mds.maps.mdsmap.mdsmap.max_file_size:
         raise Refused(errno.EFBIG)
-    needs = [(inode, "A", "x")] if mask & OWNER_MASK else []
-    needs += [(inode, "F", "x")] if mask & FILE_MASK else []
-    mds.caps.acquire(request, needs)
+    kinds = ("A" if mask & OWNER_MASK else "") + ("F" if mask & FILE_MASK else "")
+    mds.caps.holding.acquire(request, of(inode, kinds, "x"))
+    outcome = Outcome(Place(inode), changed=True)
     if mask & SetattrMask.MODE:
         inode.mode = stat.S_IFMT(inode.mode) | stat.S_IMODE(args.mode)
     elif not inode.is_dir:
@@ -87,8 +95,12 @@ def setattr_(mds: Mds, request: Request) -> Outcome:
     if mask & SetattrMask.BTIME:
         inode.btime = args.btime
     if mask & SetattrMask.SIZE:
+        if args.size < inode.size:
+            outcome.once_safe.append(lambda: tell_truncated(mds, inode))
         truncate(mds, inode, args.size, stamp)
         inode.mtime = max(inode.mtime, stamp)
+        if mds.ranges.fit(inode, inode.size):
+            outcome.in_the_end.append(lambda: mds.ranges.share(inode))
     if mask & SetattrMask.MTIME:
         inode.mtime = args.mtime
     if mask & SetattrMask.ATIME:
@@ -96,7 +108,9 @@ def setattr_(mds: Mds, request: Request) -> Outcome:
     if mask & (SetattrMask.ATIME | SetattrMask.MTIME):
         inode.time_warp_seq += 1
     touch(inode, stamp)
-    return Outcome(Place(inode), changed=True)
+    if mask & FILE_MASK and any(cap.wanted & (Bit.FILE_RD | Bit.FILE_WR) for cap in inode.caps.values()):
+        mds.flush_soon()
+    return outcome
 
 
 def _killed(mode: int, mask: int) -> int:
@@ -115,10 +129,10 @@ def setxattr(mds: Mds, request: Request) -> Outcome:
     message = request.message
     args, name, value = message.args, message.path2.path, message.data
     assert isinstance(args, SetxattrArgs)
-    inode = mds.walker.walk(message.path).live
+    inode = follow(mds, request, message.path).live
     if name.startswith(VIRTUAL):
         return _set_virtual(mds, request, inode, name, value.decode("utf-8", "surrogateescape"))
-    mds.caps.acquire(request, [(inode, "X", "x")])
+    mds.caps.holding.acquire(request, of(inode, "X", "x"))
     if args.flags & SetxattrFlag.CREATE and name in inode.xattrs:
         raise Refused(errno.EEXIST)
     if args.flags & (SetxattrFlag.REPLACE | SetxattrFlag.REMOVE | SetxattrFlag.REMOVE2) and name not in inode.xattrs:
@@ -134,10 +148,10 @@ def setxattr(mds: Mds, request: Request) -> Outcome:
 def rmxattr(mds: Mds, request: Request) -> Outcome:
     message = request.message
     name = message.path2.path
-    inode = mds.walker.walk(message.path).live
+    inode = follow(mds, request, message.path).live
     if name.startswith(VIRTUAL):
         return _set_virtual(mds, request, inode, name, "")
-    mds.caps.acquire(request, [(inode, "X", "x")])
+    mds.caps.holding.acquire(request, of(inode, "X", "x"))
     if name not in inode.xattrs:
         raise Refused(errno.ENODATA)
     return _xattrs_changed(inode, {key: value for key, value in inode.xattrs.items() if key != name}, message.stamp)
@@ -165,7 +179,7 @@ def _set_virtual(mds: Mds, request: Request, inode: Inode, name: str, value: str
     except ValueError:
         raise Refused(errno.EINVAL) from None
     touch(inode, request.message.stamp)
-    return Outcome(Place(inode), changed=True)
+    return Outcome(Place(inode), changed=True, early=False)
 
 
 def _set_quota(mds: Mds, inode: Inode, field: str, value: str) -> None:
@@ -205,14 +219,16 @@ FILE_LAYOUT = FileLayout(1 << 22, 1, 1 << 22, 0, 0, 0, 2)
 def set_layout(mds: Mds, request: Request) -> Outcome:
     args = request.message.args
     assert isinstance(args, FileLayout)
-    inode = mds.walker.walk(request.message.path).live
+    inode = follow(mds, request, request.message.path).live
+    if inode.is_file:
+        mds.caps.holding.acquire(request, of(inode, "F", "x"))
     inode.layout = args
     touch(inode, request.message.stamp)
     return Outcome(Place(inode), changed=True)
 
 
 def getvxattr(mds: Mds, request: Request) -> Outcome:
-    inode = mds.walker.walk(request.message.path).inode
+    inode = follow(mds, request, request.message.path).inode
     layout = inode.layout if inode.layout.object_size else FILE_LAYOUT
     match request.message.path2.path:
         case "ceph.dir.pin":
@@ -240,7 +256,7 @@ def getvxattr(mds: Mds, request: Request) -> Outcome:
 def set_file_lock(mds: Mds, request: Request) -> Outcome:
     args = request.message.args
     assert isinstance(args, FileLockArgs)
-    inode = mds.walker.walk(request.message.path).live
+    inode = follow(mds, request, request.message.path).live
     mds.file_locks.set(request, inode, args)
     return Outcome()
 
@@ -248,5 +264,5 @@ def set_file_lock(mds: Mds, request: Request) -> Outcome:
 def get_file_lock(mds: Mds, request: Request) -> Outcome:
     args = request.message.args
     assert isinstance(args, FileLockArgs)
-    inode = mds.walker.walk(request.message.path).live
+    inode = follow(mds, request, request.message.path).live
     return Outcome(extra=mds.file_locks.get(request, inode, args))

@@ -6,16 +6,19 @@ import errno
 import stat
 from typing import TYPE_CHECKING
 
-from cephcaps.testing.mds.clientcaps import fit_max_size
+from cephcaps.testing.mds.holding import of
 from cephcaps.testing.mds.inode import Inode
+from cephcaps.testing.mds.locks import State
 from cephcaps.testing.mds.ops_attr import FILE_LAYOUT, touch
 from cephcaps.testing.mds.ops_read import file_mode, open_
 from cephcaps.testing.mds.outcome import Outcome
+from cephcaps.testing.mds.paths import name_to_change, names_to_change
+from cephcaps.testing.mds.ranges import FIRST_RANGE
 from cephcaps.testing.mds.request import Refused, Request
 from cephcaps.testing.mds.walk import Place
-from cephwire.capbits import wanted_for_mode
+from cephwire.capbits import FileMode, wanted_for_mode
 from cephwire.reply import CreatedInode
-from cephwire.request import NO_OWNER, FilePath
+from cephwire.request import NO_OWNER
 from cephwire.requestargs import MkdirArgs, MknodArgs, OpenArgs, OpenFlag
 
 if TYPE_CHECKING:
@@ -24,22 +27,11 @@ if TYPE_CHECKING:
 __all__ = ["create", "link", "mkdir", "mknod", "symlink"]
 
 
-def directory_for(mds: Mds, request: Request) -> tuple[Inode, str]:
-    """Where a new name is to be."""
-    place, name = mds.walker.walk_to_name(request.message.path)
-    if name in (".", ".."):
-        raise Refused(errno.EEXIST)
-    return place.live_dir, name
-
-
 def begin(mds: Mds, request: Request) -> tuple[Inode, str]:
-    """The same, locked for a new name, which must not be there."""
-    directory, name = directory_for(mds, request)
-    mds.caps.acquire(request, [(directory, "F", "w"), (directory, "A", "r")])
+    """Where a new name is to be, locked for it; it must not be there."""
+    directory, name = name_to_change(mds, request, makes=True)
     if name in directory.entries:
         raise Refused(errno.EEXIST)
-    if not directory.links and directory is not mds.tree.root:
-        raise Refused(errno.ENOENT)
     return directory, name
 
 
@@ -69,52 +61,64 @@ def name(mds: Mds, request: Request, directory: Inode, text: str, inode: Inode) 
 def create(mds: Mds, request: Request) -> Outcome:
     args = request.message.args
     assert isinstance(args, OpenArgs)
-    directory, text = directory_for(mds, request)
+    directory, text = name_to_change(mds, request, makes=True, or_opens=True)
     there = directory.entries.get(text)
     if there is not None:
         if args.flags & OpenFlag.EXCL:
-            begin(mds, request)
+            raise Refused(errno.EEXIST)
         outcome = open_(mds, request)
         outcome.directory, outcome.name, outcome.dentry = Place(directory), text, there
         return outcome
-    directory, text = begin(mds, request)
+    if "/" not in request.message.path.path:
+        mds.caps.holding.keep(request, directory)
     inode = new_inode(mds, request, directory, stat.S_IFREG | stat.S_IMODE(args.mode))
-    cap = mds.caps.get(inode, request.session)
-    cap.wanted = wanted_for_mode(file_mode(args.flags))
+    mode = file_mode(args.flags)
     request.session.opened.add(inode)
-    inode.begin_exclusive(request.session)
-    fit_max_size(inode, cap)
+    mds.caps.want(inode, request.session, wanted_for_mode(mode))
+    inode.auth.state = inode.xattr.state = State.EXCL
     outcome = name(mds, request, directory, text, inode)
     outcome.extra = CreatedInode(inode.ino, ())
+    if mode & FileMode.WR:
+        inode.max_size[request.session.client] = FIRST_RANGE
+    outcome.once_safe.append(lambda: mds.ranges.share(inode))
     return outcome
 
 
 def mknod(mds: Mds, request: Request) -> Outcome:
     args = request.message.args
     assert isinstance(args, MknodArgs)
+    request.uses_caches = False
     directory, text = begin(mds, request)
     mode = args.mode if stat.S_IFMT(args.mode) else args.mode | stat.S_IFREG
     inode = new_inode(mds, request, directory, mode)
     inode.rdev = args.rdev
+    outcome = name(mds, request, directory, text, inode)
     if inode.is_file:
-        cap = mds.caps.get(inode, request.session)
-        inode.begin_exclusive(request.session)
-        inode.max_size[request.session.client] = 1 << 22
-        assert cap.session is request.session
-    return name(mds, request, directory, text, inode)
+        _favour(mds, request, inode)
+        inode.max_size[request.session.client] = FIRST_RANGE
+        outcome.once_safe.append(lambda: mds.ranges.share(inode))
+    return outcome
 
 
 def mkdir(mds: Mds, request: Request) -> Outcome:
     args = request.message.args
     assert isinstance(args, MkdirArgs)
+    request.uses_caches = False
     directory, text = begin(mds, request)
     inode = new_inode(mds, request, directory, stat.S_IFDIR | stat.S_IMODE(args.mode))
-    mds.caps.get(inode, request.session)
-    inode.begin_exclusive(request.session)
+    _favour(mds, request, inode)
     return name(mds, request, directory, text, inode)
 
 
+def _favour(mds: Mds, request: Request, inode: Inode) -> None:
+    """A new inode is its maker's alone."""
+    cap = mds.caps.want(inode, request.session, wanted_for_mode(FileMode.RDWR))
+    cap.want(0)
+    inode.file.state = inode.auth.state = inode.xattr.state = State.EXCL
+
+
 def symlink(mds: Mds, request: Request) -> Outcome:
+    request.uses_caches = False
     directory, text = begin(mds, request)
     inode = new_inode(mds, request, directory, stat.S_IFLNK | 0o777)
     inode.symlink = request.message.path2.path
@@ -123,20 +127,28 @@ def symlink(mds: Mds, request: Request) -> Outcome:
 
 
 def link(mds: Mds, request: Request) -> Outcome:
-    directory, text = directory_for(mds, request)
-    mds.caps.acquire(request, [(directory, "F", "w")])
-    if text in directory.entries:
-        raise Refused(errno.EEXIST)
-    inode = target_of(mds, request.message.path2)
+    message = request.message
+    request.uses_caches = False
+    if message.path2.path:
+        (directory, text), (source, other) = names_to_change(mds, request, moves=False)
+        if other not in source.entries:
+            raise Refused(errno.ENOENT)
+        if text in directory.entries:
+            raise Refused(errno.EEXIST)
+        inode = source.entries[other].inode
+    else:
+        inode = mds.walker.walk(message.path2).live
+        if not inode.links:
+            raise Refused(errno.EINVAL)
+        directory, text = name_to_change(mds, request)
+        if text in directory.entries:
+            raise Refused(errno.EEXIST)
     if inode.is_dir:
         raise Refused(errno.EINVAL)
-    mds.caps.acquire(request, [(directory, "F", "w"), (inode, "L", "x")])
+    mds.caps.holding.acquire(request, of(inode, "L", "x"))
     inode.nlink += 1
-    touch(inode, request.message.stamp)
+    inode.own_realm = True
+    touch(inode, message.stamp)
     outcome = name(mds, request, directory, text, inode)
     outcome.created = 0
     return outcome
-
-
-def target_of(mds: Mds, path: FilePath) -> Inode:
-    return mds.walker.walk(path).live

@@ -6,11 +6,13 @@ import errno
 from bisect import bisect_left, bisect_right
 from typing import TYPE_CHECKING
 
-from cephcaps.testing.mds.clientcaps import fit_max_size
+from cephcaps.testing.mds.holding import of
 from cephcaps.testing.mds.inode import Inode, name_hash
-from cephcaps.testing.mds.ops_attr import truncate
+from cephcaps.testing.mds.ops_attr import tell_truncated, truncate
 from cephcaps.testing.mds.outcome import Entry, Listing, Outcome
-from cephcaps.testing.mds.request import Refused, Request
+from cephcaps.testing.mds.paths import follow, follow_to_name
+from cephcaps.testing.mds.ranges import FIRST_RANGE
+from cephcaps.testing.mds.request import Need, Refused, Request
 from cephcaps.testing.mds.walk import Place
 from cephwire.capbits import Cap as Bit
 from cephwire.capbits import FileMode, wanted_for_mode
@@ -21,7 +23,7 @@ from cephwire.requestargs import GetattrArgs, LookupInoArgs, OpenArgs, OpenFlag,
 if TYPE_CHECKING:
     from cephcaps.testing.mds.server import Mds
 
-__all__ = ["file_mode", "getattr_", "lookup", "lookup_ino", "lookup_name", "lookup_parent", "open_", "readdir", "want"]
+__all__ = ["file_mode", "getattr_", "lookup", "lookup_ino", "lookup_name", "lookup_parent", "open_", "readdir"]
 
 ENTRY_SIZE = 400
 """Bytes that an entry of a listing takes, about."""
@@ -29,20 +31,24 @@ LISTING_SIZE = 512 * 1024
 """Bytes of a listing that asks for no other (ceph: ``Server::handle_client_readdir``)."""
 
 
-def rdlocks_for(request: Request, place: Place, mask: int) -> list[tuple[Inode, str, str]]:
+def rdlocks_for(request: Request, place: Place, mask: int) -> list[Need]:
     """What must be locked for ``mask`` to be valid: not what the client has to itself."""
     inode = place.inode
     if place.snapdir or not isinstance(inode, Inode):
         return []
     cap = inode.caps.get(request.session)
     issued = 0 if cap is None else cap.issued
-    groups = (
-        ("L", Bit.LINK_SHARED, Bit.LINK_EXCL),
-        ("A", Bit.AUTH_SHARED, Bit.AUTH_EXCL),
-        ("X", Bit.XATTR_SHARED, Bit.XATTR_EXCL),
-        ("F", Bit.FILE_SHARED, Bit.FILE_EXCL),
-    )
-    return [(inode, name, "r") for name, shared, excl in groups if mask & shared and not issued & excl]
+    needs = [
+        *(of(inode, "L", "r") if mask & Bit.LINK_SHARED and not issued & Bit.LINK_EXCL else ()),
+        *(of(inode, "A", "r") if mask & Bit.AUTH_SHARED and not issued & Bit.AUTH_EXCL else ()),
+        *(of(inode, "X", "r") if mask & Bit.XATTR_SHARED and not issued & Bit.XATTR_EXCL else ()),
+    ]
+    if mask & Bit.FILE_SHARED and not issued & Bit.FILE_EXCL:
+        lock = inode.file
+        # While a lock is on its way, it is not waited for by who may look.
+        if lock in request.held or lock.stable or lock.wrlocks or not lock.can_read(request.session):
+            needs += of(inode, "F", "r")
+    return needs
 
 
 def mask_of(request: Request) -> int:
@@ -51,9 +57,9 @@ def mask_of(request: Request) -> int:
 
 
 def lookup(mds: Mds, request: Request) -> Outcome:
-    place, name = mds.walker.walk_to_name(request.message.path)
-    found = mds.walker.step(place, name)
-    mds.caps.acquire(request, rdlocks_for(request, found, mask_of(request)))
+    place, name = follow_to_name(mds, request, request.message.path)
+    found = follow(mds, request, request.message.path)
+    mds.caps.holding.acquire(request, rdlocks_for(request, found, mask_of(request)))
     if place.snapdir:
         return Outcome(found)
     # In a snapshot, too: libcephfs finds its way back to the snapshot by the directories it was told of.
@@ -62,8 +68,8 @@ def lookup(mds: Mds, request: Request) -> Outcome:
 
 
 def getattr_(mds: Mds, request: Request) -> Outcome:
-    place = mds.walker.walk(request.message.path)
-    mds.caps.acquire(request, rdlocks_for(request, place, mask_of(request)))
+    place = follow(mds, request, request.message.path)
+    mds.caps.holding.acquire(request, rdlocks_for(request, place, mask_of(request)))
     return Outcome(place)
 
 
@@ -72,7 +78,8 @@ def lookup_ino(mds: Mds, request: Request) -> Outcome:
     if inode is None:
         raise Refused(errno.ESTALE)
     place = Place(inode)
-    mds.caps.acquire(request, rdlocks_for(request, place, mask_of(request)))
+    mask = mask_of(request) & (Bit.AUTH_SHARED | Bit.XATTR_SHARED)
+    mds.caps.holding.acquire(request, rdlocks_for(request, place, mask))
     return Outcome(place)
 
 
@@ -102,22 +109,12 @@ def file_mode(flags: int) -> int:
     return mode | (FileMode.LAZY if flags & OpenFlag.LAZY else 0)
 
 
-def want(mds: Mds, request: Request, inode: Inode, mode: int) -> None:
-    """The client has it open (ceph: ``Locker::issue_new_caps``)."""
-    cap = mds.caps.get(inode, request.session)
-    cap.wanted |= wanted_for_mode(mode)
-    if not inode.is_dir:
-        request.session.opened.add(inode)
-    fit_max_size(inode, cap)
-    cap.suppressed = True
-    mds.caps.evaluate(inode)
-
-
 def open_(mds: Mds, request: Request) -> Outcome:
     args = request.message.args
     assert isinstance(args, OpenArgs)
-    place = mds.walker.walk(request.message.path)
+    place = follow(mds, request, request.message.path)
     inode, flags = place.inode, args.flags
+    mode = file_mode(flags) if inode.is_file else FileMode.PIN
     writes = bool(flags & 3)
     if flags & OpenFlag.DIRECTORY and not inode.is_dir:
         raise Refused(errno.ENOTDIR)
@@ -127,13 +124,27 @@ def open_(mds: Mds, request: Request) -> Outcome:
         if writes or flags & OpenFlag.TRUNC:
             raise Refused(errno.EROFS)
         return Outcome(place)
+    needs = rdlocks_for(request, place, mask_of(request) & (Bit.AUTH_SHARED | Bit.XATTR_SHARED))
     cuts = bool(flags & OpenFlag.TRUNC) and inode.is_file
     if cuts:
-        mds.caps.acquire(request, [(inode, "F", "x")])
+        needs += of(inode, "F", "x")
+    mds.caps.holding.acquire(request, needs)
+    if inode.is_file:
+        request.session.opened.add(inode)
+    mds.caps.want(inode, request.session, wanted_for_mode(mode))
+    outcome = Outcome(place, changed=cuts)
+    if cuts:
+        shorter = inode.size > 0
         truncate(mds, inode, 0, request.message.stamp)
         inode.ctime = inode.mtime = max(inode.ctime, request.message.stamp)
-    want(mds, request, inode, file_mode(flags))
-    outcome = Outcome(place, changed=cuts)
+        if mode & FileMode.WR:
+            inode.max_size[request.session.client] = FIRST_RANGE
+            outcome.in_the_end.append(lambda: mds.ranges.share(inode))
+        if shorter:
+            outcome.once_safe.append(lambda: tell_truncated(mds, inode))
+        mds.flush_soon()
+    elif mode & FileMode.WR:
+        mds.ranges.check(inode)
     if request.message.flags & RequestFlag.WANT_DENTRY and inode.links:
         dentry = inode.links[0]
         outcome.directory, outcome.name, outcome.dentry = Place(dentry.dir), dentry.name, dentry
@@ -146,14 +157,14 @@ def open_(mds: Mds, request: Request) -> Outcome:
 def readdir(mds: Mds, request: Request) -> Outcome:
     args = request.message.args
     assert isinstance(args, ReaddirArgs)
-    place = mds.walker.walk(request.message.path)
+    place = follow(mds, request, request.message.path)
     inode = place.inode
     if not inode.is_dir:
         raise Refused(errno.ENOTDIR)
     after = request.message.path2.path
     most = args.max_entries or max((args.max_bytes or LISTING_SIZE) // ENTRY_SIZE, 1)
     if isinstance(inode, Inode):
-        mds.caps.acquire(request, [(inode, "F", "r")])
+        mds.caps.holding.acquire(request, of(inode, "F", "r"))
         order = inode.listing()
     else:
         order = sorted((name_hash(name), name) for name in inode.names)

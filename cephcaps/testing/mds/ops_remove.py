@@ -8,12 +8,13 @@ from __future__ import annotations
 import errno
 from typing import TYPE_CHECKING
 
+from cephcaps.testing.mds.holding import of
 from cephcaps.testing.mds.inode import Inode
 from cephcaps.testing.mds.ops_attr import touch
 from cephcaps.testing.mds.outcome import Outcome
-from cephcaps.testing.mds.request import Refused, Request
+from cephcaps.testing.mds.paths import name_to_change, names_to_change
+from cephcaps.testing.mds.request import Need, Refused, Request
 from cephcaps.testing.mds.walk import Place
-from cephwire.capbits import Cap as Bit
 from cephwire.requestop import RequestOp
 
 if TYPE_CHECKING:
@@ -23,31 +24,39 @@ __all__ = ["rename", "unlink"]
 
 
 def unlink(mds: Mds, request: Request) -> Outcome:
-    place, name = mds.walker.walk_to_name(request.message.path)
-    directory = place.live_dir
-    mds.caps.acquire(request, [(directory, "F", "w")])  # also for what is refused below, as the real one does
+    removes_dir = request.message.op == RequestOp.RMDIR
+    request.uses_caches = not removes_dir
+    directory, name = name_to_change(mds, request)
     dentry = directory.entries.get(name)
     if dentry is None:
         raise Refused(errno.ENOENT)
     inode = dentry.inode
-    if request.message.op == RequestOp.RMDIR:
+    if inode.is_dir and not removes_dir:
+        raise Refused(errno.EISDIR)
+    if removes_dir:
         if not inode.is_dir:
             raise Refused(errno.ENOTDIR)
-        _check_empty(inode)
-    elif inode.is_dir:
-        raise Refused(errno.EISDIR)
-    mds.caps.acquire(request, _locks_to_remove(directory, inode))
-    mds.leases.recall(request, dentry)
+        if not inode.file.caches:  # else there may be changes that only clients know of
+            _check_empty(inode)
+    mds.caps.holding.acquire(request, _locks_to_remove(inode))
     if inode.is_dir:
         _check_empty(inode)
+    if not removes_dir and dentry.primary and "/" not in request.message.path.path:
+        mds.caps.holding.keep(request, directory)
+    outcome = Outcome(directory=Place(directory), name=name, changed=True)
+    was_primary = dentry.primary
     mds.tree.unlink(dentry, request.message.stamp)
-    _dropped(mds, inode, request.message.stamp)
-    return Outcome(directory=place, name=name, changed=True)
+    _dropped(mds, inode, outcome, request.message.stamp, was_primary=was_primary)
+    return outcome
 
 
-def _locks_to_remove(directory: Inode, inode: Inode) -> list[tuple[Inode, str, str]]:
-    needs = [(directory, "F", "w"), (inode, "L", "x")]
-    return [*needs, (inode, "F", "r")] if inode.is_dir else needs
+def _locks_to_move(inode: Inode) -> list[Need]:
+    """What is locked of an inode that gets or loses a name."""
+    return [*of(inode, "L", "x"), *([Need(inode.snaplock, "x")] if inode.is_dir else ())]
+
+
+def _locks_to_remove(inode: Inode) -> list[Need]:
+    return [*_locks_to_move(inode), *(of(inode, "F", "r") if inode.is_dir else ())]
 
 
 def _check_empty(inode: Inode) -> None:
@@ -55,56 +64,69 @@ def _check_empty(inode: Inode) -> None:
         raise Refused(errno.ENOTEMPTY)
 
 
-def _dropped(mds: Mds, inode: Inode, stamp: int) -> None:
+def _dropped(mds: Mds, inode: Inode, outcome: Outcome, stamp: int, *, was_primary: bool) -> None:
     """It has lost a name."""
     inode.nlink = 0 if inode.is_dir else inode.nlink - 1
     touch(inode, stamp)
-    if not inode.nlink:
-        for cap in inode.caps.values():
-            cap.wanted |= Bit.LINK_SHARED  # so that whoever holds it is told (seen from Ceph 16.2 and 20.2)
+    outcome.once_safe.append(lambda: _note(inode))
+    if was_primary and inode.links:
+        outcome.in_the_end.append(lambda: mds.relink(inode))
     if not inode.caps:
         mds.tree.forget(inode)
 
 
+def _note(inode: Inode) -> None:
+    inode.unlinked = not inode.nlink
+
+
 def rename(mds: Mds, request: Request) -> Outcome:
-    to_place, to_name = mds.walker.walk_to_name(request.message.path)
-    from_place, from_name = mds.walker.walk_to_name(request.message.path2)
-    to_dir, from_dir = to_place.live_dir, from_place.live_dir
-    mds.caps.acquire(request, [(from_dir, "F", "w"), (to_dir, "F", "w")])
+    (to_dir, to_name), (from_dir, from_name) = names_to_change(mds, request, moves=True)
     dentry = from_dir.entries.get(from_name)
     if dentry is None:
         raise Refused(errno.ENOENT)
     inode = dentry.inode
     former = to_dir.entries.get(to_name)
+    if former is dentry:
+        return Outcome()
     if inode.is_dir and mds.tree.is_above(inode, to_dir):
         raise Refused(errno.EINVAL)
-    if former is not None and former.inode is not inode:
-        _check_replaceable(inode, former.inode)
-    needs = [(from_dir, "F", "w"), (to_dir, "F", "w"), (inode, "L", "x")]
-    if former is not None and former.inode is not inode:
-        needs += _locks_to_remove(to_dir, former.inode)
-    mds.caps.acquire(request, needs)
-    if former is not None and former.inode is inode:
-        return Outcome(Place(inode), to_place, to_name, former, changed=True)
-    mds.leases.recall(request, dentry)
-    stamp = request.message.stamp
+    needs = _locks_to_move(inode)
     if former is not None:
-        mds.leases.recall(request, former)
+        _check_replaceable(inode, former.inode)
+        if former.inode is inode:
+            return Outcome()
+        theirs = _locks_to_remove(former.inode)
+        needs = theirs + needs if _goes_first(mds, former.inode, to_dir, inode, from_dir) else needs + theirs
+    mds.caps.holding.acquire(request, needs)
+    stamp = request.message.stamp
+    outcome = Outcome(Place(inode), Place(to_dir), to_name, changed=True)
+    if former is not None:
+        if former.inode.is_dir:
+            _check_empty(former.inode)
+        was_primary = former.primary
         mds.tree.unlink(former, stamp)
-        _dropped(mds, former.inode, stamp)
+        _dropped(mds, former.inode, outcome, stamp, was_primary=was_primary)
     realm = mds.realm_of(inode)
     mds.tree.unlink(dentry, stamp)
-    moved = mds.tree.link(to_dir, to_name, inode, stamp)
+    outcome.dentry = mds.tree.link(to_dir, to_name, inode, stamp)
     touch(inode, stamp)
     if mds.realm_of(inode) != realm:
         mds.moved_realm(inode)
-    return Outcome(Place(inode), to_place, to_name, moved, changed=True)
+    return outcome
+
+
+def _goes_first(mds: Mds, former: Inode, to_dir: Inode, inode: Inode, from_dir: Inode) -> bool:
+    """Whether what is replaced is locked before what moves there: directories from the root down, then by number."""
+    if inode.is_dir and (depths := (mds.tree.depth(to_dir), mds.tree.depth(from_dir))) and depths[0] != depths[1]:
+        return depths[0] < depths[1]
+    return former.ino < inode.ino
 
 
 def _check_replaceable(inode: Inode, former: Inode) -> None:
-    if inode.is_dir and not former.is_dir:
-        raise Refused(errno.ENOTDIR)
     if former.is_dir:
+        if not former.file.caches:
+            _check_empty(former)
         if not inode.is_dir:
             raise Refused(errno.EISDIR)
-        _check_empty(former)
+    elif inode.is_dir:
+        raise Refused(errno.ENOTDIR)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, field
 
 from cephcaps.testing.mds.inode import Dentry
 from cephcaps.testing.mds.walk import Place
@@ -37,7 +38,9 @@ class Outcome:
     Attributes:
         directory, name: what the reply tells as its dentry, with ``dentry`` if the name exists.
         target: what it tells as its target.
-        changed: it is a change, which is answered unsafely first.
+        changed: it is a change; ``early`` if it is answered, unsafely, before that is safe.
+        once_safe, in_the_end: what is done when the change is safe: before the request's locks are given back, and
+            after all is over.
         created: number of an inode it made; else 0.
     """
 
@@ -46,6 +49,9 @@ class Outcome:
     name: str = ""
     dentry: Dentry | None = None
     changed: bool = False
+    early: bool = True
+    once_safe: list[Callable[[], object]] = field(default_factory=list)
+    in_the_end: list[Callable[[], object]] = field(default_factory=list)
     created: int = 0
     extra: CreatedInode | VxattrReply | FileLock | None = None
     listing: Listing | None = None

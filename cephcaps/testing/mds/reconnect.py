@@ -12,8 +12,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from cephcaps.testing.daemon import Remote
-from cephcaps.testing.mds.inode import Cap, Inode
-from cephcaps.testing.mds.locks import BUFFER, CACHE, EXCL, SHARED, WR, Lock, LockState
+from cephcaps.testing.mds.capability import Cap
+from cephcaps.testing.mds.inode import Inode
+from cephcaps.testing.mds.locks import BUFFER, CACHE, EXCL, KINDS, SHARED, WR, Lock, State
 from cephcaps.testing.mds.loner import choose_loner
 from cephcaps.testing.mds.session import Session
 from cephcaps.testing.mds.snaps import Realm, Snapshots
@@ -56,8 +57,10 @@ def _forget_clients(inode: Inode) -> None:
     inode.waiting.clear()
     inode.file_locks.clear()
     inode.loner = inode.want_loner = None
-    inode.auth, inode.link, inode.xattr, inode.file = Lock("A"), Lock("L"), Lock("X"), Lock("F")
-    inode.unsafe_flushes = 0
+    inode.names.clear()
+    inode.max_size.clear()
+    inode.snap = None
+    inode.auth, inode.link, inode.xattr, inode.file = (Lock(inode, kind) for kind in "ALXF")
     for dentry in inode.entries.values():
         dentry.leases.clear()
         dentry.revoking.clear()
@@ -101,6 +104,7 @@ class Takeover:
         if inode is None:
             return
         cap = Cap(session, inode, said.cap_id, said.issued, said.issued, said.wanted)
+        cap.want(said.wanted)
         inode.caps[session] = session.caps[inode.ino] = cap
         if said.wanted & (Bit.ANY_FILE_RD | Bit.ANY_FILE_WR):
             session.opened.add(inode)
@@ -120,8 +124,8 @@ class Takeover:
         for inode in list(mds.tree.inodes.values()):
             if inode.caps:
                 choose_loner(inode)
-                for lock in inode.locks:
-                    lock.state = _state(lock, inode)
+                for kind in KINDS:
+                    inode.lock(kind).state = _state(inode.lock(kind), inode)
             else:
                 mds.unused(inode)
         for session, message in self._told:
@@ -132,8 +136,10 @@ class Takeover:
         mds = self._mds
         for inode in list(mds.tree.inodes.values()):
             if inode.caps:
-                mds.caps.evaluate(inode)
-                mds.caps.issue(inode)
+                if not mds.caps.locker.evaluate(inode):
+                    mds.caps.issue(inode)
+                if inode.is_file:
+                    mds.ranges.check(inode)
         for remote, header, message in self._later:
             if mds.remotes.get(remote.addr) is remote:
                 mds.received(remote, header, message, mds.now)
@@ -156,14 +162,14 @@ class Takeover:
             self._mds.tell_realm_to(session, inode.realm, SnapOp.UPDATE, [])
 
 
-def _state(lock: Lock, inode: Inode) -> LockState:
+def _state(lock: Lock, inode: Inode) -> State:
     """What goes with the caps that clients claim."""
     issued = 0
     for cap in inode.caps.values():
         issued |= cap.issued >> lock.shift
-    issued &= 0xFF if lock.name == "F" else SHARED | EXCL
+    issued &= lock.mask
     if issued & (EXCL | BUFFER):
-        return LockState.EXCL
+        return State.EXCL
     if issued & WR:
-        return LockState.EXCL if issued & (CACHE | SHARED) else LockState.MIX
-    return LockState.SYNC
+        return State.EXCL if issued & (CACHE | SHARED) else State.MIX
+    return State.SYNC

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from cephcaps.testing.mds.inode import Cap, Inode
+from cephcaps.testing.mds.inode import Inode
 from cephcaps.testing.mds.outcome import Listing, Outcome
 from cephcaps.testing.mds.request import Request
 from cephcaps.testing.mds.session import Session
@@ -59,14 +59,13 @@ class Replies:
         self._send(request.session, request.tid, self._bare(request.message.op, -number, safe=1))
 
     def tell(self, request: Request, outcome: Outcome) -> None:
-        """Answer, with all that the client may know and have from now on; give back the request's locks."""
+        """Answer, with all that the client may know and have from now on."""
         session, message = request.session, request.message
-        touched = self._suppress(session, outcome)
-        early = outcome.changed and self._may_answer_early(session, outcome)
-        if outcome.changed and not early:
-            self._mds.caps.release(request)
-        # Else it is told while the locks are still held, so that what a change has locked is not given with the answer.
         told_dir = outcome.directory
+        for place in (outcome.directory, outcome.target):
+            if place is not None:
+                request.releases.pop(place.inode.ino, None)
+        snap = self._snap_trace(session, outcome)
         trace = ReplyTrace(
             dir=None if told_dir is None else self._stat(session, told_dir),
             dirstat=None if told_dir is None else DIR_STAT,
@@ -77,25 +76,15 @@ class Replies:
         reply = ClientReply(
             op=message.op,
             result=0,
-            mdsmap_epoch=0 if early else self._mds.maps.mds_epoch,
-            safe=int(not early),
+            mdsmap_epoch=0 if request.early else self._mds.maps.mds_epoch,
+            safe=int(not request.early),
             is_dentry=int(told_dir is not None),
             is_target=int(outcome.target is not None),
             trace=trace,
             extra=self._extra(session, message, outcome),
-            snap=self._snap_trace(session, outcome),
+            snap=snap,
         )
         self._send(session, request.tid, reply)
-        for cap in touched:
-            cap.suppressed = False
-        self._mds.caps.release(request)
-        for cap in touched:
-            if cap.pending & ~cap.inode.allowed(session):
-                self._mds.caps.issue(cap.inode, [cap])
-        if outcome.changed:
-            session.completed[request.tid] = outcome.created
-        if early:
-            self._mds.journaled(lambda: self._safe(session, request.tid, message))
 
     def again(self, session: Session, tid: int, message: ClientRequest, created: int) -> None:
         """The client asks for what is done already."""
@@ -104,9 +93,9 @@ class Replies:
             extra = CreatedInode(created, ()) if created else None
         self._send(session, tid, msgspec.structs.replace(self._bare(message.op, 0, safe=1), extra=extra))
 
-    def _safe(self, session: Session, tid: int, message: ClientRequest) -> None:
-        if session.state != "closed":
-            self._send(session, tid, self._bare(message.op, 0, safe=1))
+    def safe(self, request: Request) -> None:
+        """What was answered already will stay."""
+        self._send(request.session, request.tid, self._bare(request.message.op, 0, safe=1))
 
     def _bare(self, op: int, result: int, *, safe: int) -> ClientReply:
         extra = None if op in STRUCTURED else b""
@@ -117,23 +106,15 @@ class Replies:
             self._mds.send(session.remote, reply, tid=tid)
 
     @staticmethod
-    def _may_answer_early(session: Session, outcome: Outcome) -> bool:
+    def may_answer_early(request: Request, outcome: Outcome) -> bool:
         """Not the first change that makes an inode: it also gets the client numbers to come (ceph: ``alloc_ino`` in
         ``Server::early_reply``)."""
-        if not outcome.created or session.has_numbers:
+        if not outcome.created or request.session.has_numbers:
             return True
-        session.has_numbers = True
+        request.session.has_numbers = True
         return False
 
     # Parts
-
-    def _suppress(self, session: Session, outcome: Outcome) -> list[Cap]:
-        """Caps that this reply will tell of: no message of their own meanwhile."""
-        inodes = [place.inode for place in (outcome.directory, outcome.target) if place is not None]
-        caps = [inode.caps[session] for inode in inodes if isinstance(inode, Inode) and session in inode.caps]
-        for cap in caps:
-            cap.suppressed = True
-        return caps
 
     def _stat(self, session: Session, place: Place) -> InodeStat:
         if place.snapdir:
@@ -145,7 +126,7 @@ class Replies:
 
     def _live(self, session: Session, inode: Inode) -> InodeStat:
         cap = self._mds.caps.get(inode, session)
-        cap.add((cap.wanted | inode.likes) & inode.allowed(session))
+        cap.add((cap.wanted | inode.likes) & self._mds.caps.tellable(cap))
         return live_stat(inode, cap, self._mds.realm_of(inode))
 
     def _lease(self, session: Session, outcome: Outcome) -> LeaseStat:
@@ -160,9 +141,16 @@ class Replies:
 
     def _listing(self, session: Session, listing: Listing) -> ReaddirReply:
         entries = []
+        above = listing.place.inode
+        realm = self._mds.realm_of(above) if isinstance(above, Inode) else 0
         for entry in listing.entries:
-            if entry.dentry is not None:
-                stat, lease = self._stat(session, entry.place), self._mds.leases.give(session, entry.dentry)
+            inode = entry.place.inode
+            if entry.dentry is not None and isinstance(inode, Inode):
+                lease = self._mds.leases.give(session, entry.dentry)
+                if inode.own_realm or self._mds.realm_of(inode) != realm:
+                    stat = live_stat(inode, None, 0)  # no caps of what lies in another realm
+                else:
+                    stat = self._live(session, inode)
             else:
                 stat, lease = self._stat(session, entry.place), SNAP_LEASE
             entries.append(DirEntry(entry.name, lease, stat))

@@ -1,16 +1,20 @@
-"""A request on its way: which locks it holds, and what it waits for."""
+"""Changes and requests on their way: which locks they hold, and what they wait for."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from cephcaps.testing.mds.inode import Inode
 from cephcaps.testing.mds.locks import Lock
 from cephcaps.testing.mds.session import Session
 from cephwire.request import ClientRequest
 
-__all__ = ["Held", "Refused", "Request", "Waits"]
+if TYPE_CHECKING:
+    from cephcaps.testing.mds.lockcache import LockCache
+
+__all__ = ["Mutation", "Need", "Refused", "Request", "Waits"]
 
 
 class Refused(Exception):
@@ -22,31 +26,56 @@ class Refused(Exception):
 
 
 class Waits(Exception):
-    """The request goes on later: something it needs is on its way."""
+    """It goes on later: something it needs is on its way."""
 
 
-class Held(NamedTuple):
-    """A lock held by a request; ``how`` is "r", "w" or "x"."""
+class Need(NamedTuple):
+    """A lock that is needed; ``how`` is "r", "w" or "x"."""
 
-    inode: Inode
     lock: Lock
     how: str
 
 
 @dataclass(slots=True, eq=False)
-class Request:
-    """One request.
+class Mutation:
+    """Whatever holds locks (ceph: src/mds/Mutation.h, ``MutationImpl``).
 
     Attributes:
-        held: locks it has taken, in the order in which all requests take them.
-        waits_for: the inode in whose list it is; ``blocked`` the lock there that it needs, if it is one.
+        session: whose it is; None for the MDS's own.
+        again: tries once more, after `Waits`.
+        held: locks it has taken, and how, in the order in which they are taken.
+        locking: the lock that is made ready to be held by it alone.
+        names: names in directories that nobody else may use meanwhile.
+        cache: locks kept since an earlier request, which it uses too.
+    """
+
+    session: Session | None
+    again: Callable[[], None] | None = None
+    held: dict[Lock, str] = field(default_factory=dict)
+    locking: Lock | None = None
+    names: list[tuple[Inode, str]] = field(default_factory=list)
+    cache: LockCache | None = None
+
+
+@dataclass(slots=True, eq=False)
+class Request(Mutation):
+    """A client's request.
+
+    Attributes:
         began: when it came.
+        releases: inodes whose caps came back with it, and the seq those had then.
+        state: "waiting" until its change is made, then "committing" until that is safe, then "over".
+        early: it is answered already, unsafely.
+        uses_caches: it may use lock caches.
+        waits_for: the inode in whose `Inode.waiting` it is.
     """
 
     session: Session
-    tid: int
-    message: ClientRequest
-    began: float
-    held: list[Held] = field(default_factory=list)
+    tid: int = 0
+    message: ClientRequest = field(kw_only=True)
+    began: float = 0.0
+    releases: dict[int, int] = field(default_factory=dict)
+    state: str = "waiting"
+    early: bool = False
+    uses_caches: bool = True
     waits_for: Inode | None = None
-    blocked: Lock | None = None

@@ -14,15 +14,20 @@ from cephcaps.messenger.server import Login
 from cephcaps.testing.daemon import Daemon, Remote
 from cephcaps.testing.keys import KeyServer, NoLogin, ServiceLogin
 from cephcaps.testing.maps import Maps
+from cephcaps.testing.mds.capability import Cap
 from cephcaps.testing.mds.caps import CapKeeper
 from cephcaps.testing.mds.clientcaps import ClientCapsTaker
 from cephcaps.testing.mds.filelocks import FileLocks
-from cephcaps.testing.mds.inode import Cap, Inode
+from cephcaps.testing.mds.holding import of
+from cephcaps.testing.mds.inode import Inode
 from cephcaps.testing.mds.leases import Leases
+from cephcaps.testing.mds.names import free_names, take_name
 from cephcaps.testing.mds.operations import Operations
+from cephcaps.testing.mds.outcome import Outcome
+from cephcaps.testing.mds.ranges import Ranges
 from cephcaps.testing.mds.reconnect import RECONNECT_TIMEOUT, Legacy, Takeover, leave
 from cephcaps.testing.mds.replies import Replies
-from cephcaps.testing.mds.request import Refused, Request, Waits
+from cephcaps.testing.mds.request import Mutation, Refused, Request, Waits
 from cephcaps.testing.mds.session import Session
 from cephcaps.testing.mds.sessions import Sessions
 from cephcaps.testing.mds.snaps import Realm, Snapshots
@@ -39,6 +44,7 @@ from cephwire.quota import ClientQuota
 from cephwire.reclaim import ClientReclaim, ClientReclaimReply
 from cephwire.reconnect import ClientReconnect
 from cephwire.request import ClientRequest
+from cephwire.requestop import RequestOp
 from cephwire.session import ClientFeature, ClientSession
 from cephwire.snap import ClientSnap, SnapOp
 
@@ -72,6 +78,7 @@ class Mds(Daemon):
         self.snapshots = Snapshots(self.tree.root)
         self.walker = Walker(self.tree, self.snapshots)
         self.caps = CapKeeper(self)
+        self.ranges = Ranges(self)
         self.leases = Leases(self)
         self.file_locks = FileLocks(self)
         self.sessions = Sessions(self)
@@ -82,9 +89,10 @@ class Mds(Daemon):
         self._taker = ClientCapsTaker(self)
         self._operations = Operations(self)
         self._replies = Replies(self)
-        self._woken: dict[Inode, None] = {}
-        self._ready: deque[Request] = deque()
+        self._woken: deque[Inode] = deque()
+        self._later: deque[Callable[[], object]] = deque()
         self._journal: deque[tuple[float, Callable[[], None]]] = deque()
+        self._flush_wanted = False
 
     # Daemon
 
@@ -98,7 +106,7 @@ class Mds(Daemon):
     def stop(self) -> Legacy:
         """Be this rank no more: what was changed counts as journaled, and nobody is told anything."""
         self.state = "stopped"
-        self._journal.clear()
+        self.flush_journal()
         return leave(self)
 
     def take_over(self, legacy: Legacy, now: float, timeout: float = RECONNECT_TIMEOUT) -> None:
@@ -187,41 +195,49 @@ class Mds(Daemon):
         self.now = self.caps.now = now
 
     def _leave(self) -> None:
-        """Let requests go on that wait for what has just happened."""
-        while self._woken or self._ready:
-            while self._woken:
-                inode, _ = self._woken.popitem()
+        """Do what has come of what was done, until nothing more does."""
+        while True:
+            if self._later:
+                self._later.popleft()()
+            elif self._woken:
+                inode = self._woken.popleft()
                 waiting, inode.waiting = inode.waiting, []
                 for request in waiting:
-                    request.waits_for = request.blocked = None
-                    self._ready.append(request)
-                if not waiting:
-                    continue
-                while self._ready:
-                    self._run(self._ready.popleft())
-                if not inode.waiting:
-                    self.caps.evaluate(inode)
-            while self._ready:
-                self._run(self._ready.popleft())
+                    request.waits_for = None
+                    self.run(request)
+            elif self._flush_wanted:
+                self._flush_wanted = False
+                self.flush_journal()
+            else:
+                return
 
     # For the parts
 
     def push(self, session: Session, message: Any, *, tid: int = 0) -> None:
         """Send what counts for the session's push seq."""
         assert isinstance(message, PUSHED)
-        session.pushed += 1
-        self.send(session.remote, message, tid=tid)
+        if session.state != "closed":
+            session.pushed += 1
+            self.send(session.remote, message, tid=tid)
 
-    def journaled(self, then: Callable[[], None], *, at_once: bool = False) -> None:
+    def journaled(self, then: Callable[[], None]) -> None:
         """Do ``then`` once the change just made is safe."""
         self._journal.append((self.now + JOURNAL_DELAY, then))
-        if at_once:
-            self.flush_journal()
+
+    def flush_soon(self) -> None:
+        """Make safe what has been changed, once this message is done with."""
+        self._flush_wanted = True
 
     def flush_journal(self, until: float | None = None) -> None:
-        """Everything changed is safe now; with ``until`` only what is due."""
-        while self._journal and (until is None or self._journal[0][0] <= until):
+        """Everything changed by now is safe; with ``until`` only what is due."""
+        for _ in range(len(self._journal)):
+            if until is not None and self._journal[0][0] > until:
+                return
             self._journal.popleft()[1]()
+
+    def later(self, step: Callable[[], object]) -> None:
+        """Do this once what is being done is done with."""
+        self._later.append(step)
 
     def realm_of(self, inode: Inode) -> int:
         return self.snapshots.realm_of(inode).inode.ino
@@ -279,8 +295,16 @@ class Mds(Daemon):
         self.push(cap.session, cap_message(cap, op, self.realm_of(cap.inode)))
 
     def wake(self, inode: Inode) -> None:
+        """Let requests that wait for a file lock here try again, when this is done with."""
         if inode.waiting:
-            self._woken[inode] = None
+            self._woken.append(inode)
+
+    def too_late(self, session: Session) -> None:
+        if self.now - session.renewed >= self.maps.session_timeout:
+            self.later(lambda: self.sessions.evict(session))
+
+    def fit_ranges(self, inode: Inode) -> None:
+        self.ranges.check(inode)
 
     def unused(self, inode: Inode) -> None:
         self.tree.forget(inode)
@@ -293,13 +317,16 @@ class Mds(Daemon):
         if tid in session.completed:
             self._replies.again(session, tid, message, session.completed[tid])
             return
+        request = Request(session, tid=tid, message=message, began=self.now)
+        request.again = lambda: self.run(request)
+        session.requests[request] = None
         for release in message.releases:
-            self._taker.released_with_request(session, release)
-        self._run(Request(session, tid, message, self.now))
+            self._taker.released_with_request(request, release)
+        self.run(request)
 
-    def _run(self, request: Request) -> None:
-        if request.session.state == "closed":
-            self.caps.release(request)
+    def run(self, request: Request) -> None:
+        """Carry out a request, or as much as can be done of it now."""
+        if request.state != "waiting":
             return
         try:
             outcome = self._operations.run(request)
@@ -307,24 +334,93 @@ class Mds(Daemon):
             return
         except Refused as refused:
             self.refuse(request, refused.errno)
+            return
+        if not outcome.changed:
+            self.caps.release(request, "wx")
+            self._replies.tell(request, outcome)
+            self.finish(request)
+            return
+        request.state = "committing"
+        if outcome.early and self._replies.may_answer_early(request, outcome):
+            request.early = True
+            self.caps.holding.answered(request, names=request.message.op != RequestOp.RENAME)
+            self._replies.tell(request, outcome)
+            self.journaled(lambda: self._commit(request, outcome))
+            self.caps.release(request, "r")
+        else:
+            self.journaled(lambda: self._commit(request, outcome))
+            self.flush_soon()
+
+    def _commit(self, request: Request, outcome: Outcome) -> None:
+        """The change is safe."""
+        for step in outcome.once_safe:
+            step()
+        request.session.completed[request.tid] = outcome.created
+        self.caps.release(request, "wx")
+        self._free_names(request)
+        if request.early:
+            self._replies.safe(request)
         else:
             self._replies.tell(request, outcome)
-        for release in request.message.releases:
-            self._reconsider(request.session, release.ino)
+        self.finish(request)
+        for step in outcome.in_the_end:
+            step()
 
-    def _reconsider(self, session: Session, ino: int) -> None:
-        """What a client gave back for a request it may want again."""
-        inode = self.tree.inodes.get(ino)
-        cap = None if inode is None else inode.caps.get(session)
-        if inode is not None and cap is not None and not inode.is_dir:
-            self.caps.evaluate(inode)
-            self.caps.issue(inode, [cap])
+    def finish(self, request: Request) -> None:
+        """It is answered; give back all it holds (ceph: ``MDCache::request_cleanup``)."""
+        request.state = "over"
+        request.session.requests.pop(request, None)
+        self.caps.release(request)
+        self._free_names(request)
+        for ino, seq in request.releases.items():
+            # What a client gave back for a request it may want again.
+            inode = self.tree.inodes.get(ino)
+            cap = None if inode is None else inode.caps.get(request.session)
+            if cap is not None and cap.seq == seq:
+                self.caps.reissue(cap)
+
+    def _free_names(self, mutation: Mutation) -> None:
+        for again in free_names(mutation):
+            again()
 
     def refuse(self, request: Request, number: int) -> None:
         """Let a request fail with this errno."""
-        self.caps.release(request)
+        self.caps.release(request, "wx")
         self._replies.refuse(request, number)
+        self.finish(request)
+
+    def kill(self, request: Request) -> None:
+        """Its client is gone: forget it, unless its change is made."""
+        if request.state == "waiting":
+            if request.waits_for is not None:
+                request.waits_for.waiting.remove(request)
+            self.finish(request)
+
+    def relink(self, inode: Inode) -> None:
+        """An inode has lost its primary name: move it to where its next name is, by a request of the MDS's own (ceph:
+        src/mds/StrayManager.cc, ``reintegrate_stray``)."""
+        if not inode.links:
+            return
+        dentry, mutation = inode.links[0], Mutation(None)
+
+        def attempt() -> None:
+            try:
+                self.caps.holding.acquire(mutation, of(dentry.dir, "F", "w"))
+                take_name(mutation, dentry.dir, dentry.name, self.flush_soon)
+                self.leases.recall(mutation, dentry.dir, dentry.name)
+                self.caps.holding.acquire(mutation, of(inode, "L", "x"))
+            except Waits:
+                return
+            self.journaled(done)
+            self.flush_soon()
+
+        def done() -> None:
+            self.caps.release(mutation)
+            self._free_names(mutation)
+
+        mutation.again = attempt
+        attempt()
 
     def requests(self) -> list[Request]:
         """Those that wait for something."""
-        return [request for inode in self.tree.inodes.values() for request in inode.waiting]
+        return [request for session in self.sessions for request in session.requests if request.state == "waiting"]

@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from cephcaps.testing.daemon import Remote
-from cephcaps.testing.mds.inode import Cap, Dentry, Inode
+from cephcaps.testing.mds.inode import Dentry, Inode
 from cephwire.session import ClientFeature
+
+if TYPE_CHECKING:
+    from cephcaps.testing.mds.capability import Cap
+    from cephcaps.testing.mds.request import Request
 
 __all__ = ["Session"]
 
@@ -27,6 +32,7 @@ class Session:
         completed: changes it may ask for again, by tid: the inode each made, or 0.
         completed_flushes: flush tids it may send again.
         opened: files it holds open.
+        requests: those under way.
         has_numbers: inode numbers are set aside for what it makes.
     """
 
@@ -42,6 +48,7 @@ class Session:
     completed: dict[int, int] = field(default_factory=dict)
     completed_flushes: set[int] = field(default_factory=set)
     opened: set[Inode] = field(default_factory=set)
+    requests: dict[Request, None] = field(default_factory=dict)
     has_numbers: bool = False
 
     def has(self, feature: ClientFeature) -> bool:

@@ -115,8 +115,8 @@ class Sessions:
         self._say(session.remote, SessionOp.RENEWCAPS, seq)
         if was_stale:
             for cap in list(session.caps.values()):
-                self._mds.caps.evaluate(cap.inode)
-                self._mds.caps.issue(cap.inode, [cap])
+                if not self._mds.caps.locker.evaluate(cap.inode):
+                    self._mds.caps.reissue(cap)
 
     def _say(self, remote: Remote, op: SessionOp, seq: int = 0, max_caps: int = 0) -> None:
         self._mds.send(remote, ClientSession(op, seq, max_caps=max_caps), version=SHORT_FORM)
@@ -130,11 +130,15 @@ class Sessions:
         for cap in list(session.caps.values()):
             self._mds.file_locks.forget(session, cap.inode)
             self._mds.caps.drop(cap)
+        for request in list(session.requests):
+            self._mds.kill(request)
         if tell:
             self._say(session.remote, SessionOp.CLOSE)
 
     def evict(self, session: Session) -> None:
         """End it, and let the client never come back under its address."""
+        if session.state == "closed":
+            return
         remote = session.remote
         self.end(session)
         self._mds.forget(remote)
@@ -148,10 +152,12 @@ class Sessions:
         """Its caps do not count until it renews: what others wait for is taken from it."""
         session.state = "stale"
         self._say(session.remote, SessionOp.STALE, session.pushed)
-        for cap in list(session.caps.values()):
-            if cap.revoking:
-                self._mds.caps.confirmed(cap, cap.seq, cap.pending)
-            self._mds.caps.evaluate(cap.inode)
+        for cap in session.caps.values():
+            cap.valid = False
+        for cap in [cap for cap in session.caps.values() if cap.revoking]:
+            self._mds.caps.revoke_stale(cap)
+            self._mds.caps.locker.gather_all(cap.inode)
+            self._mds.caps.locker.evaluate(cap.inode)
 
     # Time
 
@@ -161,17 +167,19 @@ class Sessions:
             silent = now - session.renewed
             if silent >= maps.session_autoclose:
                 self.evict(session)
-            elif silent >= maps.session_timeout and session.state == "open":
+            elif silent >= maps.session_timeout:
                 asked = [cap for cap in self._mds.caps.revoking if cap.session is session]
                 if any(cap.issued & Bit.ANY_WR for cap in asked):
                     self.evict(session)
-                elif asked:
+                elif asked and session.state == "open":
                     self.make_stale(session)
 
     def next_deadline(self) -> float:
         maps = self._mds.maps
         late = [
-            cap.session.renewed + maps.session_timeout for cap in self._mds.caps.revoking if cap.session.state == "open"
+            cap.session.renewed + maps.session_timeout
+            for cap in self._mds.caps.revoking
+            if cap.session.state == "open" or cap.issued & Bit.ANY_WR
         ]
         ends = [session.renewed + maps.session_autoclose for session in self._by_remote.values()]
         return min([*late, *ends], default=float("inf"))

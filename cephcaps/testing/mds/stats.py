@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from cephcaps.testing.mds.inode import Cap, Inode
-from cephcaps.testing.mds.session import Session
+from cephcaps.testing.mds.capability import Cap
+from cephcaps.testing.mds.inode import Inode
 from cephcaps.testing.mds.snaps import Snapshot, Viewed
 from cephwire.capbits import Cap as Bit
 from cephwire.caps import NOT_GIVEN, CapBody, CapFlag, CapOp, ClientCaps
 from cephwire.codec import Codec
 from cephwire.inode import INLINE_NONE, NOSNAP, SNAPDIR, XATTR_BLOB, DirStat, InodeStat, IssuedCap, LeaseStat, XattrBlob
 
-__all__ = ["DIR_STAT", "NO_LEASE", "cap_message", "live_stat", "snapdir_stat", "snapped_stat", "trusts_names"]
+__all__ = ["DIR_STAT", "NO_LEASE", "cap_message", "live_stat", "snapdir_stat", "snapped_stat"]
 
 DIR_STAT = DirStat(0, -1, ())
 """Of a directory in one fragment; a reply that is not safe yet names no rank."""
@@ -132,9 +132,3 @@ def body(inode: Inode, max_size: int) -> CapBody:
         layout=inode.layout,
         time_warp_seq=inode.time_warp_seq,
     )
-
-
-def trusts_names(session: Session, inode: Inode) -> bool:
-    """Whether a client may trust all names of a directory, and needs no lease on one."""
-    cap = inode.caps.get(session)
-    return cap is not None and bool(cap.pending & (Bit.FILE_SHARED | Bit.FILE_EXCL))

@@ -104,6 +104,14 @@ class Tree:
         return "/" + "/".join(reversed(parts)) if inode.ino == ROOT_INO else ""
 
     @staticmethod
+    def depth(inode: Inode) -> int:
+        """How many directories there are above it."""
+        depth = 0
+        while inode.parent is not None:
+            inode, depth = inode.parent, depth + 1
+        return depth
+
+    @staticmethod
     def is_above(directory: Inode, inode: Inode | None) -> bool:
         """Whether ``inode`` is ``directory`` or lies somewhere below it."""
         while inode is not None:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import errno
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TypeAlias
 
 from cephcaps.testing.mds.inode import Inode
 from cephcaps.testing.mds.request import Refused
@@ -15,6 +17,7 @@ from cephwire.request import FilePath
 __all__ = ["Place", "Walker"]
 
 NAME_MAX = 255
+Look: TypeAlias = Callable[[Inode, str], None]
 
 
 @dataclass(slots=True)
@@ -57,18 +60,20 @@ class Walker:
         self._tree = tree
         self._snapshots = snapshots
 
-    def walk(self, path: FilePath) -> Place:
+    def walk(self, path: FilePath, look: Look | None = None) -> Place:
         """What a path leads to.
 
+        Args:
+            look: is called before each name is looked up in a directory.
         Raises:
             Refused: ESTALE: no such base; ENOENT, ENOTDIR, ENAMETOOLONG of a name on the way.
         """
         place = self._base(path)
         for name in path.path.split("/") if path.path else ():
-            place = self.step(place, name)
+            place = self.step(place, name, look)
         return place
 
-    def walk_to_name(self, path: FilePath) -> tuple[Place, str]:
+    def walk_to_name(self, path: FilePath, look: Look | None = None) -> tuple[Place, str]:
         """The directory a path's last name is in, and that name."""
         above, _, name = path.path.rpartition("/")
         if not path.path or not name:
@@ -77,7 +82,7 @@ class Walker:
         # "/name" is a snapshot of the base: its one slash stands for an empty component.
         names = above.split("/") if "/" in path.path else []
         for each in names:
-            place = self.step(place, each)
+            place = self.step(place, each, look)
         if not place.inode.is_dir:
             raise Refused(errno.ENOTDIR)
         if len(name.encode("utf-8", "surrogateescape")) > NAME_MAX:
@@ -90,7 +95,7 @@ class Walker:
             raise Refused(errno.ESTALE)
         return Place(inode)
 
-    def step(self, place: Place, name: str) -> Place:
+    def step(self, place: Place, name: str, look: Look | None = None) -> Place:
         """One name further."""
         inode = place.inode
         if not inode.is_dir:
@@ -106,6 +111,8 @@ class Walker:
         if isinstance(inode, Inode):
             if not name:
                 return Place(inode, snapdir=True)
+            if look is not None:
+                look(inode, name)
             dentry = inode.entries.get(name)
             if dentry is None:
                 raise Refused(errno.ENOENT)
