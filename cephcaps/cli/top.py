@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import heapq
 import os
 import shutil
@@ -116,6 +115,8 @@ async def _top(settings: Settings, sort: str, every: float, once: bool) -> None:
 
 async def _watch(client: Client, sort: str, every: float) -> None:
     """Draw until q is pressed."""
+    import asyncio
+
     pressed: asyncio.Queue[str] = asyncio.Queue()
     with keys(pressed.put_nowait):
         view, due = await look(client), every
@@ -202,6 +203,7 @@ def keys(pressed: Callable[[str], None]) -> Iterator[None]:
         if sys.stdin is None or not sys.stdin.isatty():
             yield
             return
+        import asyncio
         import termios
         import tty
 
