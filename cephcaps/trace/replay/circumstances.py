@@ -42,7 +42,9 @@ class Circumstances:
         leaving = partial(self._window.leaves, self._client, said.rank)
         if inode is None or cap is None:
             return Context(leaving=leaving)
+        auth = inode.auth_cap
         return Context(
+            elsewhere=auth.issued if auth is not None and auth is not cap else 0,
             had=of_cap("update", said.rank, said.ino, cap),
             revoking=cap.revoking,
             flushing=inode.flushing,

@@ -9,6 +9,7 @@ from typing import Final
 from cephcaps.engine.dentries import is_complete
 from cephcaps.engine.inode import Inode, InodeCap, SnapContext
 from cephcaps.errors import SessionLost
+from cephcaps.trace.known import Recent
 from cephcaps.trace.replay.circumstances import Circumstances
 from cephcaps.trace.replay.driven import Driven
 from cephcaps.trace.replay.expected import Expected
@@ -16,7 +17,7 @@ from cephcaps.trace.replay.foresight import TELLS, Foresight
 from cephcaps.trace.replay.infer import changed, prepare
 from cephcaps.trace.replay.result import Difference, Tally
 from cephcaps.trace.replay.rules import Context
-from cephcaps.trace.replay.said import Said
+from cephcaps.trace.replay.said import Said, of_cap
 from cephcaps.trace.replay.steps import Client, Step, Window
 from cephcaps.trace.replay.told import Told, told_in
 from cephwire.capbits import FileMode
@@ -54,7 +55,7 @@ class CapturedClient:
     ) -> None:
         self.client = client
         self.tally = Tally()
-        self.engine = Driven(self._snapped)
+        self.engine = Driven(self._snapped, self._unanswered)
         self.expected = Expected(client, self.tally, found, inos)
         self.foresight = Foresight(client, window, self.engine, self.expected)
         self._window = window
@@ -66,6 +67,8 @@ class CapturedClient:
         self._requests: OrderedDict[int, ClientRequest] = OrderedDict()
         self._owing: dict[tuple[int, int], tuple[str, int]] = {}
         """Caps of which the MDS's message waits for an answer, by rank and inode: its kind, and the bits of before."""
+        self._asked_back: Recent[tuple[int, int], tuple[int, int]] = Recent()
+        """By rank and inode, the seq of its last REVOKE, and what was held before."""
         self._ns = 0
 
     @property
@@ -196,6 +199,8 @@ class CapturedClient:
             return
         if told.asks_back or cap.revoked_at:
             self._owing[rank, told.ino] = "revoke" if told.asks_back else "grant", cap.implemented
+        if told.asks_back:
+            self._asked_back[rank, told.ino] = told.seq, cap.implemented
         if told.max_size is not None and rank == inode.auth_rank:
             inode.max_size = told.max_size
         if inode.use is not None:
@@ -236,6 +241,12 @@ class CapturedClient:
                 self.engine.cache.use(inode).head = SnapContext(said.follows, context.snaps)
                 return said
         return None
+
+    def _unanswered(self, snap: Said) -> int:
+        cap = self._cap(snap.rank, snap.ino)
+        seq, before = self._asked_back.get((snap.rank, snap.ino)) or (0, 0)
+        owed = cap is not None and cap.seq == seq and self.expected.waits(of_cap("update", snap.rank, snap.ino, cap))
+        return before if owed else 0
 
     def _coming_snaps(self) -> list[Said]:
         return [said for said in self._window.snaps(self.client) if not self.expected.ours(said.tid)]

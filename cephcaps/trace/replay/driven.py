@@ -21,11 +21,16 @@ class Driven(Engine):
     Args:
         snapped: what the client is going to flush for a snapshot of an inode as it was under a context, which was the
             realm's until that had the seq; None if nothing. Is called before the snapshot counts.
+        unanswered: what the cap of such a FLUSHSNAP was before a REVOKE that the client has not answered: it may read
+            that after the snapshot, if that comes from another rank.
     """
 
-    def __init__(self, snapped: Callable[[Inode, SnapContext, int], Said | None]) -> None:
+    def __init__(
+        self, snapped: Callable[[Inode, SnapContext, int], Said | None], unanswered: Callable[[Said], int]
+    ) -> None:
         super().__init__()
         self._snapped = snapped
+        self._unanswered = unanswered
         self._telling: InodeCap | None = None
         self.realms._queue = self._snapshot
         # What `Checks` decides is asked for here first.
@@ -75,6 +80,7 @@ class Driven(Engine):
         self.snaps.queue(inode, old, new, now)
         if coming is not None and use.cap_snaps and use.cap_snaps[-1].writing:
             use.cap_snaps[-1].dirty &= inode.dirty | inode.flushing
+            use.cap_snaps[-1].issued |= coming.caps & self._unanswered(coming)
         use.wr, inode.flushing = writing, flushing
         self.flushes.drop_head(inode)
 

@@ -153,7 +153,7 @@ class Expected:
 
 def answers_to(said: Said, expected: Said) -> bool:
     """Whether the two are about the same matter, be they otherwise as they may."""
-    if expected.answers and said.seq != expected.seq:
+    if expected.answers and (said.seq != expected.seq or said.dirty):
         return False
     return said.op == expected.op or {said.op, expected.op} == {"update", "flush"}
 

@@ -104,6 +104,8 @@ def _uses(engine: Driven, inode: Inode, said: Said, unkept: int) -> None:
             held |= other.implemented
             used |= inode.used & other.revoking & ~unkept
     used |= said.wanted & ~inode.file_wanted & USABLE & held
+    if said.rank == inode.auth_rank:
+        used &= ~(unkept & ~said.caps)
     if used & Cap.FILE_LAZYIO and not used & (Cap.FILE_CACHE | Cap.FILE_BUFFER):
         used |= Cap.FILE_CACHE  # data that it covers
     if not used and inode.use is None:

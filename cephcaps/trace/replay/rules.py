@@ -22,6 +22,8 @@ class Context(NamedTuple):
     """The cap as our engine had it."""
     revoking: int = 0
     """Bits of it that were asked back and are still in use."""
+    elsewhere: int = 0
+    """Bits that another rank, the authority, has granted meanwhile."""
     flushing: int = 0
     """Bits of the inode that were flushed, which the MDS has not acknowledged yet."""
     leaving: Callable[[], bool] = bool
@@ -74,6 +76,11 @@ def _needless(case: Case) -> Said | None:
 
 
 def _in_part(case: Case) -> bool:
+    both = case.only_caps
+    if both is not None and both[0].op == "update" and not both[0].dirty:
+        # It keeps what the authority has granted too: that it may not have read.
+        beyond = both[0].caps & ~both[1].caps
+        return not beyond & ~(case.context.revoking & case.context.elsewhere) and not both[1].caps & ~both[0].caps
     sent, had = _needless(case), case.context.had
     if sent is None or had is None or sent.caps & ~had.caps:
         return False
