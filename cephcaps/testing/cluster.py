@@ -200,6 +200,8 @@ class TestCluster:
         for served in (*self._ranks.values(), self._mon):
             if served is not None:
                 await served.close()
+        for mds in self.mds.values():
+            mds.close()
         if self._folder is not None:
             shutil.rmtree(self._folder, ignore_errors=True)
             self._folder = None

@@ -21,6 +21,8 @@ __all__ = ["Step", "play"]
 NAMES = ("a", "b", "c", "d")
 TIME = 1_600_000_000_000_000_000
 PATIENCE = 60.0
+QUIET_ROUNDS = 2
+"""In which the MDS says nothing, before all is at rest: what is made safe may be followed by one more change."""
 
 
 @dataclass
@@ -128,14 +130,18 @@ class History:
 
     async def rest(self) -> None:
         """Nobody waits for anybody any more, and the MDS has heard all that clients have to say."""
-        before = None
-        while before != (before := [client.sessions[0].seq for client in self.clients]):
+        # Else it depends on how long the journal takes to write whether they come before what is made safe below.
+        await until(lambda: not self._releasing(), "caps given up are on their way", within=PATIENCE)
+        quiet, before = 0, None
+        while quiet < QUIET_ROUNDS:
             for client in self.clients:
                 await client.sync()
                 with suppress(FileNotFoundError):  # whatever was sent before it has arrived when this is answered
                     await client.stat(f"/nowhere-{self.flushed}")
             await self._flush()
             await until(self._idle, "both clients are at rest", within=PATIENCE)
+            seqs = [client.sessions[0].seq for client in self.clients]
+            quiet, before = quiet + 1 if seqs == before else 0, seqs
 
     async def _flush(self) -> None:
         """Have the MDS make all changes safe, also those for which no client waits: its whole journal is written where
@@ -145,13 +151,13 @@ class History:
         await self.third.sync()
 
     def _idle(self) -> bool:
-        return not any(
-            client.metrics.requests
-            or client.metrics.flushing
-            or client.metrics.revoking
-            or any(rank.releases for rank in client.engine.cache.ranks.values())
-            for client in self.clients
+        busy = any(
+            client.metrics.requests or client.metrics.flushing or client.metrics.revoking for client in self.clients
         )
+        return not busy and not self._releasing()
+
+    def _releasing(self) -> bool:
+        return any(rank.releases for client in self.clients for rank in client.engine.cache.ranks.values())
 
     def caps(self) -> dict[str, tuple[str, str]]:
         """By inode, named by the order in which they came up."""

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
+
+import msgspec
 
 from cephwire.capbits import Cap as Bit
 
@@ -18,8 +19,7 @@ NOTABLE = Bit.ANY_WR | Bit.FILE_RD
 """Who has never wanted any of these changes no lock by going away."""
 
 
-@dataclass(slots=True, eq=False)
-class Cap:
+class Cap(msgspec.Struct, gc=False, eq=False):
     """What one client holds of one inode.
 
     Attributes:
@@ -46,12 +46,12 @@ class Cap:
     issue_seq: int = 0
     mseq: int = 0
     revoked_at: float = 0.0
-    history: list[tuple[int, int, int]] = field(default_factory=list)
+    history: tuple[tuple[int, int, int], ...] = ()
     new: bool = False
     valid: bool = True
     suppressed: int = 0
     notable: bool = False
-    lock_caches: dict[int, LockCache] = field(default_factory=dict)
+    lock_caches: dict[int, LockCache] = msgspec.field(default_factory=dict)
 
     @property
     def stale(self) -> bool:
@@ -63,6 +63,7 @@ class Cap:
 
     def want(self, wanted: int) -> None:
         self.notable |= bool(wanted & NOTABLE)
+        self.inode.wanting += bool(wanted) - bool(self.wanted)
         self.wanted = wanted
 
     def less_notable(self) -> None:
@@ -73,7 +74,7 @@ class Cap:
     def issue(self, bits: int) -> None:
         """Let the client have these bits, and no others, and it is told so."""
         if self.pending & ~bits:
-            self.history.append((self.pending, self.seq, self.issue_seq))
+            self.history += ((self.pending, self.seq, self.issue_seq),)
             self.pending = bits
             self.issued |= bits
             self.notable = True
@@ -81,7 +82,7 @@ class Cap:
             self.pending |= bits
             self.issued |= bits
             while self.history and not self.history[-1][0] & ~self.pending:
-                self.history.pop()
+                self.history = self.history[:-1]
         self.seq += 1
 
     def add(self, bits: int) -> None:
@@ -97,22 +98,22 @@ class Cap:
         bits &= self.issued
         was_revoking = self.revoking
         if seq == self.seq:
-            self.history.clear()
+            self.history = ()
             self.issued = bits
             self.pending &= bits
         else:
             # Said before it has seen what was asked last: what it gave up already needs no asking.
-            self.history = [entry for entry in self.history if entry[1] >= seq]
+            self.history = tuple(entry for entry in self.history if entry[1] >= seq)
             if self.history and self.history[0][1] == seq:
                 _, at, issue_seq = self.history[0]
-                self.history[0] = bits, at, issue_seq
+                self.history = ((bits, at, issue_seq), *self.history[1:])
             self._count()
         self._settled(was_revoking)
 
     def forget_before(self, issue_seq: int) -> None:
         """The client gave up all that it had had until then (ceph: ``clean_revoke_from``)."""
         was_revoking = self.revoking
-        left = [entry for entry in self.history if entry[2] > issue_seq]
+        left = tuple(entry for entry in self.history if entry[2] > issue_seq)
         if len(left) != len(self.history):
             self.history = left
             self._count()

@@ -97,6 +97,7 @@ class CapKeeper:
         inode, session = cap.inode, cap.session
         notable = cap.notable
         self.holding.end_all(cap)
+        cap.want(0)
         inode.caps.pop(session, None)
         session.caps.pop(inode.ino, None)
         session.opened.discard(inode)

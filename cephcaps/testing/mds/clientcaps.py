@@ -6,6 +6,7 @@ Facts: ceph: src/mds/Locker.cc (``handle_client_caps``, ``_do_cap_update``, ``pr
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from cephcaps.testing.mds.capability import Cap
@@ -57,12 +58,13 @@ class ClientCapsTaker:
         ack = _ack(CapOp.FLUSH_ACK, message) if message.dirty else None
         if self._update(cap, tid, message, ack):
             keeper.locker.evaluate(inode)
+            needs_flush |= keeper.awaits_journal(inode, cap.wanted & ~cap.pending)
         else:
             if ack is not None:
                 self._mds.push(session, ack, tid=tid)
             if not keeper.locker.evaluate(inode) and session in inode.caps:
                 keeper.reissue(cap)
-        if needs_flush or keeper.awaits_journal(inode, cap.wanted & ~cap.pending):
+        if needs_flush:
             self._mds.flush_soon()
 
     def _want(self, cap: Cap, wanted: int, issue_seq: int) -> None:
@@ -88,11 +90,12 @@ class ClientCapsTaker:
             take_flush(self._mds.tree, inode, message)
             if message.oldest_flush_tid:
                 session.completed_flushes.add(tid)
+        safe: Callable[[], None] | None = None
         if new_max is not None:
-            if new_max:
-                inode.max_size[session.client] = new_max
-            else:
-                inode.max_size.pop(session.client, None)
+            ranges = {**inode.max_size, session.client: new_max}
+            safe = self._mds.ranges.change(inode, {client: most for client, most in ranges.items() if most})
+            cap.notable |= bool(new_max)
+            cap.less_notable()
         holding = self._mds.caps.holding
         if new_max is not None or message.dirty & (Bit.FILE_EXCL | Bit.FILE_WR):
             holding.force_wrlock(mutation, inode.file)
@@ -100,7 +103,7 @@ class ClientCapsTaker:
             holding.force_wrlock(mutation, inode.auth)
         if message.dirty & Bit.XATTR_EXCL:
             holding.force_wrlock(mutation, inode.xattr)
-        self._mds.journaled(lambda: self._updated(cap, mutation, ack, tid, shares=new_max is not None))
+        self._mds.journaled(lambda: self._updated(cap, mutation, ack, tid, safe))
         if new_max or self._mds.caps.awaits_journal(inode, message.dirty):
             self._mds.flush_soon()
         return True
@@ -124,15 +127,19 @@ class ClientCapsTaker:
             return None
         return new
 
-    def _updated(self, cap: Cap, mutation: Mutation, ack: ClientCaps | None, tid: int, *, shares: bool) -> None:
+    def _updated(
+        self, cap: Cap, mutation: Mutation, ack: ClientCaps | None, tid: int, safe: Callable[[], None] | None
+    ) -> None:
         """It is safe (ceph: ``file_update_finish``)."""
         inode, keeper = cap.inode, self._mds.caps
+        if safe is not None:
+            safe()
         if ack is not None:
             self._acknowledge(cap.session, ack, tid)
         to = keeper.holding.drop(mutation)
         if inode not in to and inode.caps.get(cap.session) is cap and cap.wanted & ~cap.pending:
             keeper.reissue(cap)
-        if shares and inode.file.allowed(Who.LONER) & (WR | BUFFER):
+        if safe is not None and inode.file.allowed(Who.LONER) & (WR | BUFFER):
             self._mds.ranges.share(inode)
         keeper.locker.tell(to)
 

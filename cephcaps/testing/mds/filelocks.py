@@ -57,7 +57,7 @@ class FileLocks:
                     raise Refused(errno.EDEADLK)
                 self._waits[request] = inode, wanted
             if request.waits_for is None:
-                inode.waiting.append(request)
+                inode.waiting += (request,)
                 request.waits_for = inode
             raise Waits
         inode.file_locks[rule] = [*_without(held, wanted), wanted]
@@ -104,7 +104,7 @@ class FileLocks:
                 and _same_owner(_lock(request.session, args), wanted)
                 and (args.start, args.length) == (wanted.start, wanted.length)
             ):
-                inode.waiting.remove(request)
+                inode.waiting = tuple(each for each in inode.waiting if each is not request)
                 self._waits.pop(request, None)
                 request.waits_for = None
                 self._mds.refuse(request, errno.EINTR)

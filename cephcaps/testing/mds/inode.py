@@ -7,6 +7,8 @@ from bisect import bisect_left, insort
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+import msgspec
+
 from cephcaps.testing.mds.capability import Cap
 from cephcaps.testing.mds.locks import KINDS, SNAP, Lock, Who
 from cephwire.capbits import Cap as Bit
@@ -73,8 +75,7 @@ class Attributes:
         return stat.S_ISREG(self.mode)
 
 
-@dataclass(slots=True, eq=False)
-class Dentry:
+class Dentry(msgspec.Struct, gc=False, eq=False):
     """A name in a directory.
 
     Attributes:
@@ -86,19 +87,24 @@ class Dentry:
     name: str
     inode: Inode
     primary: bool = True
-    leases: dict[Session, tuple[int, float]] = field(default_factory=dict)
-    revoking: set[Session] = field(default_factory=set)
+    leases: dict[Session, tuple[int, float]] = msgspec.field(default_factory=dict)
+    revoking: dict[Session, None] = msgspec.field(default_factory=dict)
 
 
 class Inode(Attributes):
     """An inode as it is now.
+
+    It, its locks, caps and names know each other, which Python's collector would have to find out: of a hundred
+    thousand of them that takes seconds, in which nothing else is done. So it is spared all but the inodes
+    (``gc=False``), and `forget` must be called before the last of them is let go.
 
     Attributes:
         entries: of a directory; ``order`` the same by hash, once somebody listed it.
         links: names of this inode, the primary one first.
         caps: by client.
         loner: the client that exclusive states favour, and ``want_loner`` the one that they should.
-        max_size: bytes up to which each client may write.
+        wanting: how many clients want anything.
+        max_size: bytes up to which each client may write; ``safe_ranges`` the same as is safe already, if that differs.
         names: those that changes have to themselves until they are safe.
         waiting: requests that wait for a file lock here.
         realm: its own, if snapshots are made here.
@@ -121,10 +127,12 @@ class Inode(Attributes):
         "order",
         "own_realm",
         "realm",
+        "safe_ranges",
         "snap",
         "unlinked",
         "waiting",
         "want_loner",
+        "wanting",
         "xattr",
     )
 
@@ -135,14 +143,16 @@ class Inode(Attributes):
         self.rfiles = int(not self.is_dir)
         self.entries: dict[str, Dentry] = {}
         self.order: list[tuple[int, str]] | None = None
-        self.links: list[Dentry] = []
+        self.links: tuple[Dentry, ...] = ()
         self.caps: dict[Session, Cap] = {}
         self.loner: Session | None = None
         self.want_loner: Session | None = None
+        self.wanting = 0
         self.auth, self.link, self.xattr, self.file = (Lock(self, kind) for kind in "ALXF")
         self.snap: Lock | None = None
         self.max_size: dict[int, int] = {}
-        self.waiting: list[Request] = []
+        self.safe_ranges: dict[int, int] | None = None
+        self.waiting: tuple[Request, ...] = ()
         self.names: dict[str, NameLock] = {}
         self.own_realm = self.unlinked = False
         self.realm: Realm | None = None
@@ -219,6 +229,8 @@ class Inode(Attributes):
 
     def wanted_in(self, lock: Lock) -> tuple[int, int, int]:
         """What anybody wants, the loner wants, and others want, of a lock's group; unshifted."""
+        if not self.wanting:
+            return 0, 0, 0
         loner = other = 0
         for session, cap in self.caps.items():
             if cap.wanted and session.state != "stale":
@@ -229,6 +241,19 @@ class Inode(Attributes):
         shift, mask = lock.shift, lock.mask
         loner, other = loner >> shift & mask, other >> shift & mask
         return loner | other, loner, other
+
+    def told_max_size(self, client: int) -> int:
+        """How far a client is told that it may write: no further than it may now, and than is safe."""
+        now = self.max_size.get(client, 0)
+        return now if self.safe_ranges is None else min(now, self.safe_ranges.get(client, 0))
+
+    def forget(self) -> None:
+        """Let go of all that holds it."""
+        self.caps.clear()
+        self.entries.clear()
+        self.names.clear()
+        self.links, self.waiting, self.snap = (), (), None
+        del self.auth, self.link, self.xattr, self.file
 
     # A directory
 

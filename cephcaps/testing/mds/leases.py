@@ -55,7 +55,7 @@ class Leases:
             if until <= now:
                 self.drop(session, dentry)
             elif session not in dentry.revoking:
-                dentry.revoking.add(session)
+                dentry.revoking[session] = None
                 self._mds.push(session, _message(LeaseAction.REVOKE, dentry, seq))
         if dentry.leases:
             assert mutation.again is not None
@@ -65,7 +65,7 @@ class Leases:
     def drop(self, session: Session, dentry: Dentry) -> None:
         """The client has none on this name any more."""
         dentry.leases.pop(session, None)
-        dentry.revoking.discard(session)
+        dentry.revoking.pop(session, None)
         session.leases.pop((dentry.dir.ino, dentry.name), None)
         held = dentry.dir.names.get(dentry.name)
         if held is not None and not dentry.leases:

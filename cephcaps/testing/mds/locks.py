@@ -10,6 +10,8 @@ from collections.abc import Callable
 from enum import IntEnum, IntFlag
 from typing import TYPE_CHECKING, Final, NamedTuple
 
+import msgspec
+
 if TYPE_CHECKING:
     from cephcaps.testing.mds.inode import Inode
     from cephcaps.testing.mds.lockcache import LockCache
@@ -154,7 +156,7 @@ FILE: Final = {
 }
 
 
-class Lock:
+class Lock(msgspec.Struct, gc=False, eq=False):
     """One lock of one inode.
 
     Attributes:
@@ -165,16 +167,15 @@ class Lock:
         caches: the lock caches that hold it.
     """
 
-    __slots__ = ("caches", "inode", "kind", "rdlocks", "state", "waiters", "wrlocks", "xlocker", "xlocks")
-
-    def __init__(self, inode: Inode, kind: str) -> None:
-        self.inode = inode
-        self.kind = kind
-        self.state = State.SYNC
-        self.rdlocks = self.wrlocks = self.xlocks = 0
-        self.xlocker: Session | None = None
-        self.waiters: list[tuple[Wait, Callable[[], None]]] | None = None
-        self.caches: list[LockCache] | None = None
+    inode: Inode
+    kind: str
+    state: State = State.SYNC
+    rdlocks: int = 0
+    wrlocks: int = 0
+    xlocks: int = 0
+    xlocker: Session | None = None
+    waiters: list[tuple[Wait, Callable[[], None]]] | None = None
+    caches: list[LockCache] | None = None
 
     @property
     def shift(self) -> int:

@@ -99,7 +99,9 @@ def setattr_(mds: Mds, request: Request) -> Outcome:
             outcome.once_safe.append(lambda: tell_truncated(mds, inode))
         truncate(mds, inode, args.size, stamp)
         inode.mtime = max(inode.mtime, stamp)
-        if mds.ranges.fit(inode, inode.size):
+        changed, safe = mds.ranges.fit(inode, inode.size)
+        outcome.once_safe.append(safe)
+        if changed:
             outcome.in_the_end.append(lambda: mds.ranges.share(inode))
     if mask & SetattrMask.MTIME:
         inode.mtime = args.mtime

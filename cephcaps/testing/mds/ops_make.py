@@ -37,7 +37,9 @@ def begin(mds: Mds, request: Request) -> tuple[Inode, str]:
 
 def new_inode(mds: Mds, request: Request, directory: Inode, mode: int) -> Inode:
     message = request.message
-    inode = Inode(mds.tree.new_ino(), mode, message.stamp)
+    # The client's first: only once that is safe does it have numbers set aside (ceph: ``Server::early_reply``).
+    request.patient = not request.session.inos
+    inode = Inode(mds.tree.new_ino(request.session.inos), mode, message.stamp)
     inode.uid = message.caller_uid if message.owner_uid == NO_OWNER else message.owner_uid
     inode.gid = message.caller_gid if message.owner_gid == NO_OWNER else message.owner_gid
     if directory.mode & stat.S_ISGID:

@@ -138,7 +138,8 @@ def open_(mds: Mds, request: Request) -> Outcome:
         truncate(mds, inode, 0, request.message.stamp)
         inode.ctime = inode.mtime = max(inode.ctime, request.message.stamp)
         if mode & FileMode.WR:
-            inode.max_size[request.session.client] = FIRST_RANGE
+            ranges = {**inode.max_size, request.session.client: FIRST_RANGE}
+            outcome.once_safe.append(mds.ranges.change(inode, ranges))
             outcome.in_the_end.append(lambda: mds.ranges.share(inode))
         if shorter:
             outcome.once_safe.append(lambda: tell_truncated(mds, inode))

@@ -6,6 +6,7 @@ Facts: ceph: src/mds/Locker.cc (``calc_new_max_size``, ``calc_new_client_ranges`
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from cephcaps.testing.mds.capability import Cap
@@ -43,20 +44,32 @@ class Ranges:
     def __init__(self, mds: Mds) -> None:
         self._mds = mds
 
-    def fit(self, inode: Inode, size: int) -> bool:
-        """Give every client that writes, and no other, a range for a file of this size; whether any is new."""
+    def change(self, inode: Inode, fits: dict[int, int]) -> Callable[[], None]:
+        """Let these be the ranges; gives what is to be done once that is safe."""
+        if inode.safe_ranges is None:
+            inode.safe_ranges = inode.max_size
+        inode.max_size = fits
+
+        def safe() -> None:
+            inode.safe_ranges = None if inode.max_size == fits else fits
+
+        return safe
+
+    def fit(self, inode: Inode, size: int) -> tuple[bool, Callable[[], None]]:
+        """Give every client that writes, and no other, a range for a file of this size; whether any is new, and what is
+        to be done once that is safe."""
         fits = {
             session.client: max(inode.max_size.get(session.client, 0), calc_max_size(size))
             for session, cap in inode.caps.items()
             if writes(cap)
         }
-        before, inode.max_size = inode.max_size, fits
+        before, safe = inode.max_size, self.change(inode, fits)
         for session, cap in inode.caps.items():
             if session.client in fits:
                 cap.notable = True
             elif session.client in before:
                 cap.less_notable()
-        return before != fits
+        return before != fits, safe
 
     def _fits(self, inode: Inode, size: int) -> bool:
         writers = {session.client for session, cap in inode.caps.items() if writes(cap)}
@@ -71,10 +84,10 @@ class Ranges:
             self.check_later(inode, size)
             return
         before = dict(inode.max_size)
-        self.fit(inode, max(size, inode.size))
+        _, safe = self.fit(inode, max(size, inode.size))
         mutation = Mutation(None)
         self._mds.caps.holding.force_wrlock(mutation, inode.file)
-        self._mds.journaled(lambda: self._safe(inode, mutation))
+        self._mds.journaled(lambda: self._safe(inode, mutation, safe))
         if any(most > before.get(client, 0) for client, most in inode.max_size.items()):
             self._mds.flush_soon()
 
@@ -101,7 +114,8 @@ class Ranges:
                 cap.suppressed -= 1
         return lock.can_wrlock(session) or (cap is not None and lock.can_force_wrlock(session))
 
-    def _safe(self, inode: Inode, mutation: Mutation) -> None:
+    def _safe(self, inode: Inode, mutation: Mutation, safe: Callable[[], None]) -> None:
+        safe()
         self._mds.caps.release(mutation)
         self.share(inode)
 

@@ -54,11 +54,12 @@ def leave(mds: Mds) -> Legacy:
 
 def _forget_clients(inode: Inode) -> None:
     inode.caps.clear()
-    inode.waiting.clear()
+    inode.wanting = 0
+    inode.waiting = ()
     inode.file_locks.clear()
     inode.loner = inode.want_loner = None
     inode.names.clear()
-    inode.max_size.clear()
+    inode.max_size, inode.safe_ranges = {}, None
     inode.snap = None
     inode.auth, inode.link, inode.xattr, inode.file = (Lock(inode, kind) for kind in "ALXF")
     for dentry in inode.entries.values():
@@ -103,7 +104,7 @@ class Takeover:
         inode, said = self._mds.tree.inodes.get(claim.ino), claim.cap
         if inode is None:
             return
-        cap = Cap(session, inode, said.cap_id, said.issued, said.issued, said.wanted)
+        cap = Cap(session, inode, said.cap_id, said.issued, said.issued)
         cap.want(said.wanted)
         inode.caps[session] = session.caps[inode.ino] = cap
         if said.wanted & (Bit.ANY_FILE_RD | Bit.ANY_FILE_WR):

@@ -105,15 +105,6 @@ class Replies:
         if session.state != "closed":
             self._mds.send(session.remote, reply, tid=tid)
 
-    @staticmethod
-    def may_answer_early(request: Request, outcome: Outcome) -> bool:
-        """Not the first change that makes an inode: it also gets the client numbers to come (ceph: ``alloc_ino`` in
-        ``Server::early_reply``)."""
-        if not outcome.created or request.session.has_numbers:
-            return True
-        request.session.has_numbers = True
-        return False
-
     # Parts
 
     def _stat(self, session: Session, place: Place) -> InodeStat:

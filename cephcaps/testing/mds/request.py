@@ -65,7 +65,7 @@ class Request(Mutation):
         began: when it came.
         releases: inodes whose caps came back with it, and the seq those had then.
         state: "waiting" until its change is made, then "committing" until that is safe, then "over".
-        early: it is answered already, unsafely.
+        early: it is answered already, unsafely; ``patient`` if it must not be.
         uses_caches: it may use lock caches.
         waits_for: the inode in whose `Inode.waiting` it is.
     """
@@ -77,5 +77,6 @@ class Request(Mutation):
     releases: dict[int, int] = field(default_factory=dict)
     state: str = "waiting"
     early: bool = False
+    patient: bool = False
     uses_caches: bool = True
     waits_for: Inode | None = None

@@ -92,7 +92,7 @@ class Mds(Daemon):
         self._woken: deque[Inode] = deque()
         self._later: deque[Callable[[], object]] = deque()
         self._journal: deque[tuple[float, Callable[[], None]]] = deque()
-        self._flush_wanted = False
+        self._journaled = self._flush_to = 0
 
     # Daemon
 
@@ -201,13 +201,12 @@ class Mds(Daemon):
                 self._later.popleft()()
             elif self._woken:
                 inode = self._woken.popleft()
-                waiting, inode.waiting = inode.waiting, []
+                waiting, inode.waiting = inode.waiting, ()
                 for request in waiting:
                     request.waits_for = None
                     self.run(request)
-            elif self._flush_wanted:
-                self._flush_wanted = False
-                self.flush_journal()
+            elif self._journaled - len(self._journal) < self._flush_to:
+                self._journal.popleft()[1]()
             else:
                 return
 
@@ -223,10 +222,11 @@ class Mds(Daemon):
     def journaled(self, then: Callable[[], None]) -> None:
         """Do ``then`` once the change just made is safe."""
         self._journal.append((self.now + JOURNAL_DELAY, then))
+        self._journaled += 1
 
     def flush_soon(self) -> None:
-        """Make safe what has been changed, once this message is done with."""
-        self._flush_wanted = True
+        """Make safe what has been changed by now, once this message is done with."""
+        self._flush_to = self._journaled
 
     def flush_journal(self, until: float | None = None) -> None:
         """Everything changed by now is safe; with ``until`` only what is due."""
@@ -309,6 +309,13 @@ class Mds(Daemon):
     def unused(self, inode: Inode) -> None:
         self.tree.forget(inode)
 
+    def close(self) -> None:
+        """It is over: let go of the tree, whose parts hold each other."""
+        self.state = "stopped"
+        for inode in self.tree.inodes.values():
+            inode.forget()
+        self.tree.inodes.clear()
+
     # Requests
 
     def _requested(self, session: Session, tid: int, message: ClientRequest) -> None:
@@ -341,7 +348,7 @@ class Mds(Daemon):
             self.finish(request)
             return
         request.state = "committing"
-        if outcome.early and self._replies.may_answer_early(request, outcome):
+        if outcome.early and not request.patient:
             request.early = True
             self.caps.holding.answered(request, names=request.message.op != RequestOp.RENAME)
             self._replies.tell(request, outcome)
@@ -393,7 +400,8 @@ class Mds(Daemon):
         """Its client is gone: forget it, unless its change is made."""
         if request.state == "waiting":
             if request.waits_for is not None:
-                request.waits_for.waiting.remove(request)
+                stopped = request.waits_for
+                stopped.waiting = tuple(each for each in stopped.waiting if each is not request)
             self.finish(request)
 
     def relink(self, inode: Inode) -> None:

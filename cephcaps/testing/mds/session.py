@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -33,7 +34,7 @@ class Session:
         completed_flushes: flush tids it may send again.
         opened: files it holds open.
         requests: those under way.
-        has_numbers: inode numbers are set aside for what it makes.
+        inos: numbers set aside for inodes that it makes.
     """
 
     remote: Remote
@@ -49,7 +50,7 @@ class Session:
     completed_flushes: set[int] = field(default_factory=set)
     opened: set[Inode] = field(default_factory=set)
     requests: dict[Request, None] = field(default_factory=dict)
-    has_numbers: bool = False
+    inos: deque[range] = field(default_factory=deque)
 
     def has(self, feature: ClientFeature) -> bool:
         return bool(self.features >> feature & 1)

@@ -5,7 +5,8 @@ Facts: ceph: src/mds/Server.cc (``handle_client_session``, ``find_idle_sessions`
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import itertools
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
 from cephcaps.testing.daemon import Remote
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 __all__ = ["FEATURES", "Sessions"]
 
 SHORT_FORM = 1
+NEVER = float("inf")
 FEATURES = ClientFeature.mask(
     ClientFeature.JEWEL,
     ClientFeature.KRAKEN,
@@ -38,7 +40,7 @@ FEATURES = ClientFeature.mask(
 
 
 class Sessions:
-    """All sessions, by client."""
+    """All sessions; those not heard of for longest come first."""
 
     def __init__(self, mds: Mds) -> None:
         self._mds = mds
@@ -94,7 +96,7 @@ class Sessions:
         session = self._by_remote[remote] = Session(remote, former.client)
         session.features, session.metadata = former.features, former.metadata
         session.completed, session.completed_flushes = former.completed, former.completed_flushes
-        session.has_numbers = former.has_numbers
+        session.inos = former.inos
         session.renewed = self._mds.now
         self._mds.send(remote, ClientSession(SessionOp.OPEN, 0, features=FEATURES))
         return session
@@ -111,6 +113,7 @@ class Sessions:
 
     def _renew(self, session: Session, seq: int) -> None:
         session.renewed = self._mds.now
+        self._by_remote[session.remote] = self._by_remote.pop(session.remote)
         was_stale, session.state = session.state == "stale", "open"
         self._say(session.remote, SessionOp.RENEWCAPS, seq)
         if was_stale:
@@ -163,23 +166,32 @@ class Sessions:
 
     def tick(self, now: float) -> None:
         maps = self._mds.maps
-        for session in list(self._by_remote.values()):
-            silent = now - session.renewed
-            if silent >= maps.session_autoclose:
+        for session in list(itertools.takewhile(self._silent(now), self._by_remote.values())):
+            asked = [cap for cap in self._mds.caps.revoking if cap.session is session]
+            if now - session.renewed >= maps.session_autoclose or any(cap.issued & Bit.ANY_WR for cap in asked):
                 self.evict(session)
-            elif silent >= maps.session_timeout:
-                asked = [cap for cap in self._mds.caps.revoking if cap.session is session]
-                if any(cap.issued & Bit.ANY_WR for cap in asked):
-                    self.evict(session)
-                elif asked and session.state == "open":
-                    self.make_stale(session)
+            elif asked and session.state == "open":
+                self.make_stale(session)
+
+    def _silent(self, now: float) -> Callable[[Session], bool]:
+        """Whether nothing was heard of a session for too long; those not heard of for longest come first."""
+        return lambda session: now - session.renewed >= self._mds.maps.session_timeout
 
     def next_deadline(self) -> float:
+        """When `tick` has something to do, or somewhat earlier."""
         maps = self._mds.maps
-        late = [
-            cap.session.renewed + maps.session_timeout
+        deadline = NEVER
+        for session in self._by_remote.values():
+            heard = session.renewed
+            timeout = heard + maps.session_timeout
+            if timeout > self._mds.now:
+                return min(deadline, timeout if self._mds.caps.revoking else heard + maps.session_autoclose)
+            deadline = self._mds.now if self._is_late(session) else min(deadline, heard + maps.session_autoclose)
+        return deadline
+
+    def _is_late(self, session: Session) -> bool:
+        """Whether others wait for one of whom nothing was heard for too long."""
+        return any(
+            cap.session is session and (session.state == "open" or cap.issued & Bit.ANY_WR)
             for cap in self._mds.caps.revoking
-            if cap.session.state == "open" or cap.issued & Bit.ANY_WR
-        ]
-        ends = [session.renewed + maps.session_autoclose for session in self._by_remote.values()]
-        return min([*late, *ends], default=float("inf"))
+        )

@@ -72,7 +72,7 @@ def live_stat(inode: Inode, cap: Cap | None, realm: int) -> InodeStat:
     max_size = 0
     if cap is not None:
         told = IssuedCap(cap.pending, cap.wanted, cap.cap_id, cap.seq, cap.mseq, realm, CapFlag.AUTH)
-        max_size = inode.max_size.get(cap.session.client, 0)
+        max_size = inode.told_max_size(cap.session.client)
     return inode_stat(inode, told, max_size, NOSNAP, None)
 
 
@@ -108,7 +108,7 @@ def cap_message(cap: Cap, op: CapOp, realm: int) -> ClientCaps:
         mode=inode.mode,
         nlink=inode.nlink,
         xattr_version=inode.xattr_version,
-        body=body(inode, inode.max_size.get(cap.session.client, 0)),
+        body=body(inode, inode.told_max_size(cap.session.client)),
         snap_trace=b"",
         xattrs=xattr_blobs.encode(XattrBlob(dict(sorted(inode.xattrs.items())))) if shares_xattrs else b"",
         inline_version=0 if inode.is_dir else INLINE_NONE,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import stat
+from collections import deque
 
 from cephcaps.testing.mds.inode import ROOT_INO, Dentry, Inode
 
@@ -10,6 +11,10 @@ __all__ = ["FIRST_INO", "Tree"]
 
 FIRST_INO = 0x10000000000
 """Where rank 0's inode numbers begin (ceph: src/mds/InoTable.cc)."""
+
+
+SET_ASIDE = 1000
+"""Numbers for what one client makes (ceph: ``mds_client_prealloc_inos``; src/mds/Server.cc, ``prepare_new_inode``)."""
 
 
 class Tree:
@@ -25,9 +30,23 @@ class Tree:
         self.inodes: dict[int, Inode] = {ROOT_INO: self.root}
         self._next_ino = FIRST_INO
 
-    def new_ino(self) -> int:
-        self._next_ino += 1
-        return self._next_ino - 1
+    def new_ino(self, own: deque[range]) -> int:
+        """The number of a new inode: of those set aside for a client, which are made up for when they run short."""
+        if own:
+            ino, own[0] = own[0][0], own[0][1:]
+            if not own[0]:
+                own.popleft()
+        else:
+            ino = self._take(1)
+        left = sum(map(len, own))
+        if left < SET_ASIDE // 2:
+            first = self._take(SET_ASIDE - left)
+            own.append(range(first, self._next_ino))
+        return ino
+
+    def _take(self, count: int) -> int:
+        self._next_ino += count
+        return self._next_ino - count
 
     def add(self, inode: Inode) -> Inode:
         self.inodes[inode.ino] = inode
@@ -36,7 +55,7 @@ class Tree:
     def link(self, directory: Inode, name: str, inode: Inode, stamp: int) -> Dentry:
         """Give ``inode`` a name."""
         dentry = Dentry(directory, name, inode, primary=not inode.links)
-        inode.links.append(dentry)
+        inode.links += (dentry,)
         directory.add_entry(dentry)
         self._count(directory, inode, 1)
         if dentry.primary:
@@ -48,7 +67,7 @@ class Tree:
         """Take a name away; the next becomes primary."""
         directory, inode = dentry.dir, dentry.inode
         directory.remove_entry(dentry)
-        inode.links.remove(dentry)
+        inode.links = tuple(link for link in inode.links if link is not dentry)
         self._count(directory, inode, -1)
         size = inode.rbytes if inode.is_dir else inode.size
         if dentry.primary:
