@@ -117,12 +117,11 @@ def read_back(one: Spied) -> ReadBack:
     findings += linter.finish()
     replay.end()
     linted = [f"lint: {f.rule.name} of client.{f.client} about {f.ino or 0:#x} {f.path}: {f.what}" for f in findings]
-    # Left to replay's rules: "unheard" (asked for something when the test ended) and "wish" (when it is told that all
-    # names of a directory are known, which a capture does not show).
+    # Left to replay's rule "unheard": who was asked for something when the test ended.
     replayed = [
         f"replay: client.{d.client} about {d.ino:#x} at rank {d.rank}: sent {d.sent}, expected {d.expected}"
         for d in differences
-        if d.rule not in ("unheard", "wish")
+        if d.rule != "unheard"
     ]
     return ReadBack(found.said, linted, replayed + [f"replay: {failure}" for failure in replay.failures])
 
