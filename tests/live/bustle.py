@@ -187,9 +187,10 @@ class Mounted:
         source.rename(self._path())
 
     def _snapshot(self) -> None:
-        """Of a folder or of all; three at the most."""
+        """Of all; three at the most. With snapshots of the folders in it too, between which files move, MDSs of
+        Tentacle abort (seen: 20.2.4, ``Locker::handle_client_caps``)."""
         number, self._snapshots = self._snapshots % 3, self._snapshots + 1
-        taken = (self._folder / str(number) if number else self._folder) / ".snap" / str(number)
+        taken = self._folder / ".snap" / str(number)
         with usual():
             taken.rmdir()
         taken.mkdir()

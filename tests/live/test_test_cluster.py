@@ -226,7 +226,7 @@ mv dir-1 a/b/moved && mv dir-2/file-1 dir-3/came && ln dir-3/file-2 a/linked && 
 chmod 640 dir-4/* && chmod 2775 dir-5 && chown 11:12 dir-6/file-9
 find . -exec touch -h -d '2021-02-03 04:05:06.789' {} +
 ls -lRn --time-style=full-iso .
-cd .. && rm -r tree && ls -A .
+cd .. && rm -r tree && test ! -e tree
 """
 
 
