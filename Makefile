@@ -8,8 +8,9 @@ PYTHON := .venv/bin/python
 PURE := -m "not live and not soak" --ignore=tests/benchmarks -n auto
 # Mostly they wait for daemons, so three files run at a time, each on a cluster of its own.
 LIVE := -m "live and not soak" -n 3 --dist loadfile tests/live
-# What runs on both releases by itself, or on none.
-ONCE := --ignore=tests/live/test_idle.py --ignore=tests/live/test_conf_oracle.py
+# What runs on both releases by itself, on none, or only on that which the test cluster was made after.
+ONCE := --ignore=tests/live/test_idle.py --ignore=tests/live/test_conf_oracle.py \
+	--ignore=tests/live/test_test_cluster_history.py
 TENTACLE_ROOT := $(or $(CEPHCAPS_TENTACLE),/var/cache/cephcaps/tentacle)
 CEPH_PACKAGES := ceph-mon ceph-osd ceph-mds ceph-common ceph-fuse fuse3 python3-cephfs python3-rados tshark \
 	debootstrap xz-utils
@@ -51,8 +52,13 @@ test: test-pure test-live test-tentacle  ## Every test but the soak: pure, on Pa
 test-fast: setup  ## The tests on the embedded test cluster, in under a minute
 	$(PYTHON) -m pytest -n auto tests/testing
 
+# After `make check` only the property tests are run again, with as many examples as they should have.
+CHECKED = [ -e .venv/.checked ] && [ -z "$$(find cephcaps protocol tests examples pyproject.toml -name '*.*' -type f \
+	-not -name '*.pyc' -newer .venv/.checked -print -quit)" ]
+
 test-pure: setup  ## The tests that need no Ceph
-	$(PYTHON) -m pytest $(PURE)
+	if $(CHECKED); then $(PYTHON) -m pytest $(PURE) -m "hypothesis and not live and not soak"; \
+	else $(PYTHON) -m pytest $(PURE); fi
 
 test-live: setup $(IF_ROOT_CEPH) $(IF_ROOT_TENTACLE)  ## The live tests on this machine's own Ceph packages
 	CEPHCAPS_RELEASE=pacific $(PYTHON) -m pytest $(LIVE)
@@ -60,11 +66,12 @@ test-live: setup $(IF_ROOT_CEPH) $(IF_ROOT_TENTACLE)  ## The live tests on this 
 test-tentacle: setup $(IF_ROOT_TENTACLE)  ## The live tests on Ceph Tentacle, in its folder
 	CEPHCAPS_RELEASE=tentacle $(PYTHON) -m pytest $(LIVE) $(ONCE)
 
-check: setup  ## Lint, format, types and the pure tests with few examples, in under a minute
+check: setup  ## Lint, format, types and the pure tests, property tests with few examples
 	$(PYTHON) -m ruff check
 	$(PYTHON) -m ruff format --check
 	$(PYTHON) -m mypy --strict
 	$(PYTHON) -m pytest $(PURE) --hypothesis-profile=quick
+	@touch .venv/.checked
 
 fmt: setup  ## Format, and fix what the linter can
 	$(PYTHON) -m ruff check --fix
@@ -83,6 +90,7 @@ soak: setup $(IF_ROOT_CEPH)  ## The tests that take minutes
 bench: setup $(IF_ROOT_CEPH)  ## Figures beside those of peers, in one run
 	$(PYTHON) -m tests.benchmarks.codec
 	$(PYTHON) -m tests.benchmarks.capture
+	$(PYTHON) -m tests.benchmarks.cluster_size
 
 mutants: setup  ## Bugs planted in the engine, and what catches each
 	$(PYTHON) -m tests.engine.mutants

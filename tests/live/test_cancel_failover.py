@@ -64,6 +64,7 @@ class Held:
 
 
 @pytest.mark.soak
+@pytest.mark.unreplayed("a capture does not show what a client did while its connection or its rank was away")
 async def test_calls_cancelled_while_the_mds_fails_over_leave_nothing_behind(
     new_cluster: Callable[..., LiveCluster],
 ) -> None:
