@@ -1,15 +1,16 @@
 # `make` alone lists what there is to make; each line below also works typed by hand.
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-pure test-live test-tentacle check fmt ceph tentacle soak bench fuzz mutants clean
+.PHONY: help setup demo demo-ceph test test-fast test-pure test-live test-tentacle check fmt ceph tentacle soak bench fuzz mutants clean
 
 BASE_PYTHON ?= python3
 PYTHON := .venv/bin/python
 PURE := -m "not live and not soak" --ignore=tests/benchmarks -n auto
-# Mostly they wait for daemons, so three files run at a time, each on a cluster of its own.
-LIVE := -m "live and not soak" -n 3 --dist loadfile tests/live
-# What runs on both releases by itself, or on none.
-ONCE := --ignore=tests/live/test_idle.py --ignore=tests/live/test_conf_oracle.py
+# Mostly they wait for daemons, so three files run at a time, each on a cluster of its own; conftest.py has their order.
+LIVE := -m "live and not soak" -n 3 --dist loadfile --no-loadscope-reorder tests/live
+# What runs on both releases by itself, on none, or only on that which the test cluster was made after.
+ONCE := --ignore=tests/live/test_idle.py --ignore=tests/live/test_conf_oracle.py \
+	--ignore=tests/live/test_test_cluster_history.py
 TENTACLE_ROOT := $(or $(CEPHCAPS_TENTACLE),/var/cache/cephcaps/tentacle)
 CEPH_PACKAGES := ceph-mon ceph-osd ceph-mds ceph-common ceph-fuse fuse3 python3-cephfs python3-rados tshark \
 	debootstrap xz-utils
@@ -28,21 +29,36 @@ help:
 
 setup: .venv/.ready  ## Create .venv, with the package and what its tests need
 
-.venv/.ready: pyproject.toml
+.venv/.runs: pyproject.toml
 	@$(BASE_PYTHON) -c 'import sys; sys.exit("needs Python 3.11 or newer: make setup BASE_PYTHON=..." if sys.version_info < (3, 11) else 0)'
 	@$(PYTHON) -m pip --version >/dev/null 2>&1 || $(BASE_PYTHON) -m venv --clear .venv >/dev/null 2>&1 || \
 	  { $(call apt,python3-venv) && $(BASE_PYTHON) -m venv --clear .venv; }
+	$(PYTHON) -m pip install --quiet --disable-pip-version-check --no-compile --editable .
+	@touch $@
+
+.venv/.ready: .venv/.runs
 	$(PYTHON) -m pip install --quiet --upgrade "pip>=25.1"
 	$(PYTHON) -m pip install --quiet --editable ".[uvloop]" --group dev
 	@touch $@
 
-demo: setup $(IF_ROOT_CEPH)  ## Start a real cluster and show it with the cephcaps command
+demo: .venv/.runs  ## Two clients and a capability, told message by message; needs no Ceph
+	.venv/bin/cephcaps demo
+
+demo-ceph: setup $(IF_ROOT_CEPH)  ## Start a real cluster and show it with the cephcaps command
 	$(PYTHON) -m tests.live.demo
 
 test: test-pure test-live test-tentacle  ## Every test but the soak: pure, on Pacific and on Tentacle daemons
 
+test-fast: setup  ## The tests on the embedded test cluster, in under a minute
+	$(PYTHON) -m pytest -n auto tests/testing
+
+# After `make check` only the property tests are run again, with as many examples as they should have.
+CHECKED = [ -e .venv/.checked ] && [ -z "$$(find cephcaps protocol tests examples pyproject.toml -name '*.*' -type f \
+	-not -name '*.pyc' -newer .venv/.checked -print -quit)" ]
+
 test-pure: setup  ## The tests that need no Ceph
-	$(PYTHON) -m pytest $(PURE)
+	if $(CHECKED); then $(PYTHON) -m pytest $(PURE) -m "hypothesis and not live and not soak"; \
+	else $(PYTHON) -m pytest $(PURE); fi
 
 test-live: setup $(IF_ROOT_CEPH) $(IF_ROOT_TENTACLE)  ## The live tests on this machine's own Ceph packages
 	CEPHCAPS_RELEASE=pacific $(PYTHON) -m pytest $(LIVE)
@@ -50,11 +66,12 @@ test-live: setup $(IF_ROOT_CEPH) $(IF_ROOT_TENTACLE)  ## The live tests on this 
 test-tentacle: setup $(IF_ROOT_TENTACLE)  ## The live tests on Ceph Tentacle, in its folder
 	CEPHCAPS_RELEASE=tentacle $(PYTHON) -m pytest $(LIVE) $(ONCE)
 
-check: setup  ## Lint, format, types and the pure tests with few examples, in under a minute
+check: setup  ## Lint, format, types and the pure tests, property tests with few examples
 	$(PYTHON) -m ruff check
 	$(PYTHON) -m ruff format --check
 	$(PYTHON) -m mypy --strict
 	$(PYTHON) -m pytest $(PURE) --hypothesis-profile=quick
+	@touch .venv/.checked
 
 fmt: setup  ## Format, and fix what the linter can
 	$(PYTHON) -m ruff check --fix

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import errno
+import json
 import os
 import socket
 import types
@@ -15,7 +16,7 @@ from typing import Any, Self
 from cephcaps.auth.cephx import Tickets
 from cephcaps.auth.crypto import CryptoError, CryptoKey
 from cephcaps.config import ClientConfig, MonAddress, load_config
-from cephcaps.core import ROOT_INO, Core, GetRefs, Mount, Safe
+from cephcaps.core import ROOT_INO, Core, GetRefs, MdsCommand, MonCommand, Mount, Safe
 from cephcaps.engine.engine import Engine
 from cephcaps.engine.inode import Inode
 from cephcaps.engine.refs import Got
@@ -67,6 +68,7 @@ def connect(
     gid: int | None = None,
     groups: tuple[int, ...] = (),
     record: str | os.PathLike[str] | None = None,
+    mount: bool = True,
     timeout: float | None = CONNECT_TIMEOUT,
     request_timeout: float | None = REQUEST_TIMEOUT,
 ) -> Client:
@@ -87,6 +89,8 @@ def connect(
         record: path of a pcapng file to write every message to, in clear and without keys or tickets; what it held is
             overwritten. Should it become impossible to write, RecordingEnded is all that happens. One path is for one
             client, and for one process.
+        mount: False is for commands to daemons alone: nothing is asked of the file system, not even its root directory,
+            which another client may hold up; there are no paths then.
         timeout: seconds until the file system's root must be reached; None waits for ever.
         request_timeout: seconds for each call that says nothing else.
     """
@@ -107,6 +111,7 @@ def connect(
         gid=os.getgid() if gid is None else gid,
         groups=groups,
         record=record,
+        mount=mount,
         connect_timeout=timeout,
         request_timeout=request_timeout,
     )
@@ -125,6 +130,7 @@ class Client(Snapshots, Xattrs, Locking):
         gid: int,
         groups: tuple[int, ...],
         record: str | os.PathLike[str] | None,
+        mount: bool,
         connect_timeout: float | None,
         request_timeout: float | None,
     ) -> None:
@@ -133,6 +139,7 @@ class Client(Snapshots, Xattrs, Locking):
         self._data = data
         self._whose = (uid, gid, groups)
         self._record = record
+        self._mount = mount
         self._connect_timeout = connect_timeout
         self._request_timeout = request_timeout
         self._supervisor: Supervisor | None = None
@@ -169,11 +176,12 @@ class Client(Snapshots, Xattrs, Locking):
         self._supervisor = Supervisor(core, data=self._data, recorder=recorder)
         try:
             await self._supervisor.start(f"cephcaps {self.config.name}")
-            answer: Answer = await self._supervisor.call(Mount(), self._connect_timeout)
-            if answer.inode is None:
-                raise MdsError(errno.ENOENT, None, self._root)
-            self.root_ino = answer.inode.ino
-            await self._learn_above(components(self._running.core.root))
+            answer: Answer | None = await self._supervisor.call(Mount(self._mount), self._connect_timeout)
+            if answer is not None:
+                if answer.inode is None:
+                    raise MdsError(errno.ENOENT, None, self._root)
+                self.root_ino = answer.inode.ino
+                await self._learn_above(components(self._running.core.root))
         except BaseException:
             await self._supervisor.close(CLOSE_TIMEOUT)
             raise
@@ -251,7 +259,7 @@ class Client(Snapshots, Xattrs, Locking):
     @property
     def fsid(self) -> str:
         """The cluster's UUID."""
-        return str(uuid.UUID(bytes=self._running.core.fsid))
+        return str(uuid.UUID(bytes=self._running.core.mds.fsid))
 
     @property
     def global_id(self) -> int:
@@ -338,6 +346,28 @@ class Client(Snapshots, Xattrs, Locking):
     async def fsync(self, path_or_ino: Path | int, *, timeout: float | None = DEFAULT) -> None:
         """As `flush`: changes and requests on one inode, a directory's entries among them."""
         await self.flush(path_or_ino, timeout=timeout)
+
+    # Commands
+
+    async def mon_command(self, command: Mapping[str, object], *, timeout: float | None = DEFAULT) -> bytes:
+        """What the monitors put out on a command of the ``ceph`` tool: ``{"prefix": "health", "format": "json"}``.
+
+        Raises:
+            MdsError: as OSError: what the monitors say is wrong with it; EACCES where this key may not ask that.
+        """
+        output: bytes = await self._running.call(MonCommand(json.dumps(command)), self._left(self._until(timeout)))
+        return output
+
+    async def mds_command(self, rank: int, command: Mapping[str, object], *, timeout: float | None = DEFAULT) -> bytes:
+        """What ``ceph tell mds.RANK`` puts out: ``{"prefix": "session ls"}``. The key needs ``mds 'allow *'``.
+
+        Raises:
+            MdsError: as OSError: what the MDS says is wrong with it; EPERM where this key may not ask it.
+            ConnectionFailed: the rank has gone over to another daemon before it answered.
+        """
+        call = MdsCommand(rank, json.dumps(command))
+        output: bytes = await self._running.call(call, self._left(self._until(timeout)))
+        return output
 
     # Data, for `OpenFile` and `CapRefs`
 

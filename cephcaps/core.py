@@ -15,6 +15,7 @@ import msgspec
 
 from cephcaps.actions import Action, Disconnect, Done, Failed, Happened
 from cephcaps.auth.cephx import Tickets
+from cephcaps.commands import MdsCommand, MonCommand
 from cephcaps.engine.inode import RefWait
 from cephcaps.engine.refs import Got
 from cephcaps.engine.setattr import Change
@@ -42,6 +43,8 @@ __all__ = [
     "CloseLocks",
     "Core",
     "GetRefs",
+    "MdsCommand",
+    "MonCommand",
     "Mount",
     "Request",
     "Safe",
@@ -61,7 +64,13 @@ MAX_LEFTOVERS = 100
 
 @dataclass(frozen=True, slots=True)
 class Mount:
-    """Get to the file system's root directory; brings an Answer with its inode."""
+    """Get to the file system's root directory; brings an Answer with its inode.
+
+    Attributes:
+        root: without it, get to the MDSMap only; brings None.
+    """
+
+    root: bool = True
 
 
 class SetAttributes(msgspec.Struct, frozen=True, gc=False):
@@ -121,7 +130,19 @@ class Close:
     hurried: bool = False
 
 
-Request: TypeAlias = Mount | Close | Operation | SetAttributes | SetXattr | Safe | GetRefs | SetLock | CloseLocks
+Request: TypeAlias = (
+    Mount
+    | Close
+    | Operation
+    | SetAttributes
+    | SetXattr
+    | Safe
+    | GetRefs
+    | SetLock
+    | CloseLocks
+    | MonCommand
+    | MdsCommand
+)
 
 
 class Core:
@@ -161,10 +182,9 @@ class Core:
         self._configured = configured
         self.mds = MdsClient(credentials, mds_modes, metadata, self.out)
         self.fscid: int | None = None
-        self.fsid = b""
         self.osd_epoch = 0
         self._known_as = 0  # the global_id of our sessions
-        self._mount: tuple[int, float] | None = None  # token and deadline
+        self._mount: tuple[int, float, bool] | None = None  # token, deadline, whether for the root
         self._closing: tuple[int, float] | None = None
 
     # The three entrances
@@ -185,7 +205,7 @@ class Core:
         """Begin ``request``; Done or Failed with ``token`` comes out exactly once, by ``deadline`` at the latest."""
         match request:
             case Mount():
-                self._mount = (token, deadline)
+                self._mount = (token, deadline, request.root)
                 self.monitors.subscribe("monmap", 0)
                 self.monitors.subscribe("config", 0)
                 self.monitors.subscribe("fsmap.user", 0)
@@ -210,6 +230,12 @@ class Core:
             case GetRefs():
                 wait = RefWait(token, request.mode, request.need, request.want, request.endoff, now, deadline)
                 self.mds.get_refs(request.ino, wait, now)
+            case MonCommand():
+                self.monitors.commands.add(token, request, deadline)
+                self.monitors.send_commands()
+            case MdsCommand():
+                self.mds.commands.add(token, request, deadline)
+                self.mds.send_commands(now)
         self._after(now)
 
     def tick(self, now: float) -> None:
@@ -245,6 +271,7 @@ class Core:
         """Nobody waits for ``token`` any more."""
         if self._mount is not None and self._mount[0] == token:
             self._mount = None
+        self.monitors.commands.cancel(token)
         self.mds.cancel(token, now)
 
     def unclaimed(self, result: object, now: float) -> None:
@@ -332,12 +359,15 @@ class Core:
         return MdsError(errno.ENOENT, f"{mon.who if mon else 'the cluster'} knows {wanted}; {has}")
 
     def mds_map_received(self, message: MMdsMap, now: float) -> None:
-        self.fsid = message.fsid
+        self.mds.fsid = message.fsid
         self.monitors.seen_mds_map(f"mdsmap.{self.fscid}", message.epoch)
         self.mds.map_received(message.mdsmap, now)
         if self._mount is not None:
-            token, deadline = self._mount
+            token, deadline, root = self._mount
             self._mount = None
+            if not root:
+                self.out.append(Done(token, None))
+                return
             path = FilePath(ROOT_INO, self.root.strip("/"))
             operation = Operation(RequestOp.GETATTR, path, self.root, GetattrArgs(STAT_MASK))
             self.mds.call(token, operation, deadline, now)
@@ -361,7 +391,7 @@ class Core:
 
     def _fail_mount(self, error: Exception) -> None:
         if self._mount is not None:
-            token, _ = self._mount
+            token = self._mount[0]
             self._mount = None
             self.out.append(Failed(token, error))
 

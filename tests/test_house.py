@@ -11,7 +11,7 @@ import pytest
 TOP = Path(__file__).parent.parent
 PURE = ("engine", "messenger", "auth", "monitor", "mds")
 """Folders of cephcaps that are state machines."""
-PURE_FILES = ("core.py", "actions.py", "errors.py", "caps.py", "events.py")
+PURE_FILES = ("core.py", "actions.py", "commands.py", "errors.py", "caps.py", "events.py")
 IMPURE = {"anyio", "asyncio", "logging", "random", "secrets", "select", "socket", "structlog", "threading", "time"}
 """What the two upper floors never import."""
 SHELL_NEVER = {"cephcaps.client", "cephcaps.cli", "cephcaps.trace", "cephcaps.testing", "cephcaps"}
@@ -76,6 +76,20 @@ def test_whatever_reads_traces_has_no_clock_task_or_socket(path: Path) -> None:
 @pytest.mark.parametrize("path", SHELL_SOURCES, ids=name_of)
 def test_the_shell_imports_no_face(path: Path) -> None:
     assert not set(imports(path)) & SHELL_NEVER
+
+
+TESTING_SHELL = ("serving.py", "cluster.py", "plugin.py", "simulation.py")
+"""What of the test cluster has sockets, tasks and the clock."""
+TESTING_SOURCES = [path for path in sources("cephcaps/testing") if path.name not in TESTING_SHELL]
+
+
+@pytest.mark.parametrize("path", TESTING_SOURCES, ids=name_of)
+def test_the_daemons_of_the_test_cluster_are_pure(path: Path) -> None:
+    if path.name in ("__init__.py", "faults.py"):  # the first names the cluster, the second reaches into the shell
+        return
+    modules = set(imports(path))
+    assert not {module.split(".")[0] for module in modules} & IMPURE
+    assert not {module for module in modules if module.startswith(("cephcaps.shell", "cephcaps.client"))}
 
 
 def test_nothing_interprets_a_schema_at_run_time() -> None:

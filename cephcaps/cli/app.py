@@ -9,16 +9,21 @@ from collections.abc import Sequence
 import click
 
 from cephcaps.cli.decode import decode
+from cephcaps.cli.demo import demo
+from cephcaps.cli.doctor import doctor
 from cephcaps.cli.explain import explain
 from cephcaps.cli.failures import complain, exit_code
 from cephcaps.cli.files import ls, stat
 from cephcaps.cli.hold import hold
+from cephcaps.cli.holders import holders
 from cephcaps.cli.lint import lint
 from cephcaps.cli.options import CephGroup, Settings, global_options
 from cephcaps.cli.ping import ping
 from cephcaps.cli.replay import replay
 from cephcaps.cli.report import report
+from cephcaps.cli.serve import serve
 from cephcaps.cli.status import status
+from cephcaps.cli.top import top
 
 __all__ = ["run"]
 
@@ -38,7 +43,8 @@ def cephcaps() -> None:
     """
 
 
-for _command in (decode, explain, hold, lint, ls, ping, replay, report, stat, status):
+COMMANDS = (decode, demo, doctor, explain, hold, holders, lint, ls, ping, replay, report, serve, stat, status, top)
+for _command in COMMANDS:
     cephcaps.add_command(_command)
 
 

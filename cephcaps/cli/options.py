@@ -58,8 +58,11 @@ class Settings:
         self._options[name] = value
         self.given["options"] = self._options
 
-    def connect(self) -> Client:
-        """A client to be entered; from now on the library's log goes to stderr, as far as it was asked for."""
+    def connect(self, *, mount: bool = True) -> Client:
+        """A client to be entered, which mounts the file system or not.
+
+        From now on the library's log goes to stderr, as far as it was asked for.
+        """
         from cephcaps.client import connect
 
         if self._verbosity or "record" in self.given:
@@ -69,7 +72,7 @@ class Settings:
             library.addHandler(handler)
             # Without -v, what ends the recording is told all the same.
             library.setLevel((logging.WARNING, logging.INFO, logging.DEBUG)[min(self._verbosity, 2)])
-        return connect(**self.given)
+        return connect(**self.given) if mount else connect(**self.given, mount=False)
 
 
 def seconds(value: str) -> float:

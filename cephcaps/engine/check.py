@@ -35,7 +35,9 @@ def wanted(inode: Inode) -> int:
     """What somebody here wants of ``inode``: to have it open, to use it, or to know a directory's names."""
     if inode.use is None:
         return wanted_for_names(inode)
-    return (inode.file_wanted or wanted_for_names(inode)) | inode.used
+    want = (inode.file_wanted or wanted_for_names(inode)) | inode.used
+    # Who has data to write back wants to be alone (kernel: ``__ceph_caps_wanted``; ceph: ``Inode::caps_wanted``).
+    return want | Cap.FILE_EXCL if want & Cap.FILE_BUFFER else want
 
 
 class Checks:

@@ -220,8 +220,11 @@ class Realms:
         """
         if ino in NO_REALM or inode.realm == ino or (inode.realm and not auth):
             return
+        moved = bool(inode.realm)
         self._place(inode, ino)
         self._forget_some()
+        if moved:
+            return  # the snapshots that its new realm has had were not of it
         head = inode.use.head if inode.use is not None else None
         new = self.context(ino)
         if head is not None and head.seq and head != new and self.realms[ino].told:

@@ -18,6 +18,7 @@ from cephcaps.mds.routing import Credentials, Router
 from cephcaps.mds.session import Session
 from cephcaps.mds.waits import Wait
 from cephwire.caps import CapOp, ClientCaps
+from cephwire.commands import CommandReply
 from cephwire.control import ConMode
 from cephwire.entity import AnyAddr, EntityType
 from cephwire.frames import MessageHeader
@@ -113,6 +114,7 @@ class MdsClient(Router):
 
     def cancel(self, token: int, now: float) -> None:
         self.waits.cancel(token)
+        self.commands.cancel(token)
         request = self.requests.cancel(token)
         if request is not None:
             self.locks.abandoned(request, now)
@@ -246,6 +248,7 @@ class MdsClient(Router):
 
     def session_unseated(self, session: Session, now: float) -> None:
         self.engine.rank_unseated(session.rank, now)
+        self.commands.fail(session.rank, ConnectionFailed(f"{session.who} does not hold the rank any more"))
         self._changed(session)
         self._carry_out(now)
 
@@ -331,6 +334,7 @@ class MdsClient(Router):
         self._changed(session)
         self.locks.session_lost(session.rank)
         lost = self.engine.session_lost(session.rank, error, now)
+        self.commands.fail(session.rank, error)
         for request in self.requests:
             if request.rank == session.rank and request.unsafe and request.operation.writes:
                 # Applied, and perhaps never durable: nobody is left who would say.
@@ -362,6 +366,7 @@ class MdsClient(Router):
             if request.rank == session.rank:
                 closed = f"the session with {session.who} was closed before the answer"
                 self._give_up(request, ConnectionFailed(closed))
+        self.commands.fail(session.rank, ConnectionFailed(f"the session with {session.who} was closed"))
         self._maybe_closed()
 
     def _maybe_closed(self) -> None:
@@ -384,12 +389,15 @@ class MdsClient(Router):
                 self._reply(session, header.tid, message, now)
             case ClientRequestForward():
                 self._forward(header.tid, message, now)
+            case CommandReply():
+                self.commands.answered(header.tid, message.r, message.rs, message.outbl)
 
     # What time brings
 
     def next_deadline(self) -> float:
         sessions = min((session.next_deadline() for session in self.sessions.values()), default=NEVER)
-        return min(sessions, self.requests.next_deadline(), self.waits.next_deadline(), self.engine.next_deadline())
+        calls = min(self.requests.next_deadline(), self.commands.next_deadline(), self.waits.next_deadline())
+        return min(sessions, calls, self.engine.next_deadline())
 
     def tick(self, now: float) -> None:
         for session in list(self.sessions.values()):
@@ -397,6 +405,7 @@ class MdsClient(Router):
         for request in list(self.requests.expired(now)):
             self._fail(request, self._timed_out(request))
             self.locks.abandoned(request, now)
+        self.commands.tick(now)
         for wait, awaited in list(self.waits.expired(now)):
             self.out.append(Failed(wait.token, RequestTimeout(f"timed out awaiting {awaited}", awaited=awaited)))
         self.engine.tick(now)

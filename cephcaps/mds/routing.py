@@ -5,6 +5,7 @@ from __future__ import annotations
 from cephcaps.actions import Action, Done, Failed
 from cephcaps.auth.cephx import CephxAuthorizer, Tickets
 from cephcaps.auth.none import NoneAuth
+from cephcaps.commands import Commands
 from cephcaps.engine import quota
 from cephcaps.engine.cache import NeedSession, Send
 from cephcaps.engine.engine import Engine
@@ -20,6 +21,7 @@ from cephcaps.messenger.connection import Connection, Owner
 from cephcaps.messenger.link import Instance, Link
 from cephcaps.messenger.v1 import ConnectionV1
 from cephcaps.messenger.v2 import ConnectionV2
+from cephwire.commands import Command
 from cephwire.control import ConMode
 from cephwire.entity import AddrType, EntityAddr, EntityType, address_of, addresses
 from cephwire.mdsmap import MdsInfo, MdsMap
@@ -50,7 +52,9 @@ class Router(SessionHost):
 
     Attributes:
         mdsmap: the newest map of our file system, None before the first.
+        fsid: the cluster's UUID, 16 bytes; empty before the first map.
         sessions: by rank, those that were ever opened and not yet closed.
+        commands: on their way.
         unmatched: replies that belong to no request of ours.
         tickets_wanted: a session waits for a ticket.
         barred: why no MDS will let us in any more; None while they may.
@@ -67,10 +71,12 @@ class Router(SessionHost):
         self.mdsmap: MdsMap | None = None
         self.sessions: dict[int, Session] = {}
         self.requests = Requests()
+        self.commands = Commands(out)
         self.engine = Engine()
         self.waits = Waits(self.engine, self.requests)
         self.locks = Locks(self.engine.cache, self.requests, self._route, out)
         self.engine.unsafe = lambda ino: self.requests.unsafe(ino, self.requests.last_tid) is not None
+        self.fsid = b""
         self.unmatched = 0
         self.first_pause, self.max_pause = 0.2, 15.0
         self.tickets_wanted = False
@@ -116,6 +122,18 @@ class Router(SessionHost):
         for request in self.requests:
             if not request.sent:
                 self._route(request, now)
+        self.send_commands(now)
+
+    def send_commands(self, now: float) -> None:
+        """Send what is to be asked of ranks with which there is a session."""
+        for rank in self.commands.ranks:
+            session = self.session(rank, now)
+            if session is not None and session.usable:
+                for asked in self.commands.waiting(rank):
+                    asked.sent = True
+                    session.send(Command(self.fsid, (asked.command.words,)), tid=asked.tid)
+            elif session is not None and session.final is not None:
+                self.commands.fail(rank, session.final)
 
     def session(self, rank: int, now: float) -> Session | None:
         """The session with ``rank``, opened if need be; None while that rank serves nobody."""

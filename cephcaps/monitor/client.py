@@ -15,6 +15,7 @@ from cephcaps.actions import Action, Connect, Disconnect, Happened
 from cephcaps.auth.authenticator import Authenticator
 from cephcaps.auth.cephx import CephxLogin, LoginRefused, Tickets
 from cephcaps.auth.none import NoneAuth
+from cephcaps.commands import Commands
 from cephcaps.errors import AuthError, ConnectionFailed
 from cephcaps.messenger.connection import Connection, Phase
 from cephcaps.messenger.link import Instance, Link
@@ -25,7 +26,16 @@ from cephwire.control import AuthMethod, ConMode
 from cephwire.entity import AddrType, EntityAddr, EntityType, addresses
 from cephwire.frames import MessageHeader
 from cephwire.map_messages import MFsMapUser, MMdsMap, MMonMap, MOsdMap
-from cephwire.mon_messages import MAuth, MAuthReply, MConfig, MonSubscribe, PaxosHeader, Subscription
+from cephwire.mon_messages import (
+    MAuth,
+    MAuthReply,
+    MConfig,
+    MonCommand,
+    MonCommandAck,
+    MonSubscribe,
+    PaxosHeader,
+    Subscription,
+)
 
 __all__ = ["MonClient", "MonHost", "MonTimers"]
 
@@ -77,6 +87,7 @@ class MonClient:
         connection: the one in use or in the making, None between attempts.
         errors: why each monitor could not be reached, by address, since the last success.
         monmap: the newest map, None before the first.
+        commands: on their way.
     """
 
     def __init__(
@@ -93,6 +104,7 @@ class MonClient:
         self.connection: Connection | None = None
         self.errors: dict[EntityAddr, Exception] = {}
         self.monmap: Any = None
+        self.commands = Commands(out)
         self._host = host
         self._candidates = candidates
         self._tickets = tickets
@@ -129,6 +141,13 @@ class MonClient:
         self._wanted[what] = wanted
         if self.ready:
             self._send(MonSubscribe({what: wanted}, self._hostname))
+
+    def send_commands(self) -> None:
+        """Send what is to be asked, once it is known of which cluster."""
+        if self.ready and self.monmap is not None:
+            for asked in self.commands.waiting():
+                asked.sent = True
+                self._send(MonCommand(PaxosHeader(), self.monmap.fsid, (asked.command.words,)), asked.tid)
 
     def renew_tickets(self, now: float) -> None:
         """Ask for the tickets that are missing or due."""
@@ -178,16 +197,18 @@ class MonClient:
     def next_deadline(self) -> float:
         if self._closed:
             return NEVER
+        due = self.commands.next_deadline()
         if self.connection is None:
-            return self._hunt.due
+            return min(due, self._hunt.due)
         if not self.ready:
-            return self._give_up
+            return min(due, self._give_up)
         renew_at = max(self._tickets.renew_at(), self._ask_at) if self._answer_by == NEVER else self._answer_by
-        return min(self._ping_at, renew_at)
+        return min(due, self._ping_at, renew_at)
 
     def tick(self, now: float) -> None:
         if self._closed:
             return
+        self.commands.tick(now)
         connection = self.connection
         if connection is None:
             if now >= self._hunt.due:
@@ -257,6 +278,7 @@ class MonClient:
         self._out.append(Happened("mon.connected", {"addr": str(connection.target), "mode": connection.mode}))
         if self._wanted:
             self._send(MonSubscribe(dict(self._wanted), self._hostname))
+        self.send_commands()
         self._host.mon_ready(now)
 
     def connection_reset(self, connection: Connection, now: float) -> None:
@@ -267,6 +289,7 @@ class MonClient:
             case MMonMap():
                 self.monmap = message.monmap
                 self._seen("monmap", message.monmap.epoch)
+                self.send_commands()
             case MConfig():
                 self._host.config_received(message.config, now)
             case MFsMapUser():
@@ -277,6 +300,8 @@ class MonClient:
             case MOsdMap():
                 self._seen("osdmap", max((*message.maps, *message.incremental_maps), default=0))
                 self._host.osd_map_received(message, now)
+            case MonCommandAck():
+                self.commands.answered(header.tid, message.r, message.rs, message.outbl)
             case MAuthReply() if self._login is not None:
                 self._tickets_answered(connection, message, now)
 
@@ -329,7 +354,8 @@ class MonClient:
         self.connection = None
         self._login = None
         self._stands_since = NEVER
+        self.commands.send_again()
 
-    def _send(self, message: Any) -> None:
+    def _send(self, message: Any, tid: int = 0) -> None:
         assert self.connection is not None
-        self.connection.send(message)
+        self.connection.send(message, tid=tid)

@@ -6,6 +6,7 @@ from typing import Any, Final
 
 from cephwire.caprelease import CLIENT_CAPRELEASE
 from cephwire.caps import CLIENT_CAPS, CapOp, ClientCaps
+from cephwire.commands import COMMAND, COMMAND_REPLY
 from cephwire.entity import EntityType
 from cephwire.lease import CLIENT_LEASE
 from cephwire.map_messages import FS_MAP, FS_MAP_USER
@@ -57,6 +58,8 @@ DAEMON_TYPES: Final = {
 SENDERS: Final = {
     **dict.fromkeys((kind.number for kind in (*TO_MDS, *TO_MON)), True),
     **dict.fromkeys((kind.number for kind in (*FROM_MDS, *FROM_MON)), False),
+    COMMAND.number: True,
+    COMMAND_REPLY.number: False,
 }
 CAPS_FROM_CLIENT: Final = (CapOp.UPDATE, CapOp.DROP, CapOp.FLUSH, CapOp.FLUSHSNAP, CapOp.RELEASE, CapOp.RENEW)
 SESSION_FROM_CLIENT: Final = (

@@ -24,7 +24,7 @@ from cephcaps.version import VERSION
 from cephwire.entity import AF_INET6, AddrType, EntityAddr, EntityNum, EntityType
 from cephwire.errors import MalformedMessage
 from cephwire.frames import MessageHeader
-from cephwire.mon_messages import AUTH, AUTH_REPLY
+from cephwire.mon_messages import AUTH, AUTH_REPLY, MON_COMMAND, MON_COMMAND_ACK
 
 __all__ = ["Recorder"]
 
@@ -32,11 +32,13 @@ BATCH = 64 * 1024
 """Bytes that are laid out and written at once: more would keep the client from its messages for over a millisecond."""
 ENVELOPE = 150
 """About what the file takes for a message besides its segments."""
-SECRETS: Final[dict[int, tuple[Any, str]]] = {
-    AUTH.number: (AUTH, "auth_payload"),
-    AUTH_REPLY.number: (AUTH_REPLY, "result_bl"),
+SECRETS: Final[dict[int, tuple[Any, dict[str, Any]]]] = {
+    AUTH.number: (AUTH, {"auth_payload": b""}),
+    AUTH_REPLY.number: (AUTH_REPLY, {"result_bl": b""}),
+    MON_COMMAND.number: (MON_COMMAND, {"cmd": (), "inbl": b""}),
+    MON_COMMAND_ACK.number: (MON_COMMAND_ACK, {"cmd": (), "rs": "", "outbl": b""}),
 }
-"""Messages that carry tickets or prove a key, and the field that does."""
+"""Messages that carry tickets, prove a key, or may ask for keys and tell them; and what is written instead."""
 FIRST_PORT, PORTS = 1024, 60_000
 """Of those made up where the system does not tell ours."""
 
@@ -234,13 +236,13 @@ def _local_addr(connection: Connection, local: tuple[str, int] | None, number: i
 
 def _without_secret(header: MessageHeader, front: bytes) -> bytes:
     """The front of a message of authentication, with nothing in the field that authenticates."""
-    kind, field = SECRETS[header.type]
+    kind, emptied = SECRETS[header.type]
     try:
         message = kind.decode(front, version=header.version, compat=header.compat_version)
     except MalformedMessage:
         return b""
-    emptied: bytes = kind.encode(msgspec.structs.replace(message, **{field: b""}), min(header.version, kind.newest))[0]
-    return emptied
+    written: bytes = kind.encode(msgspec.structs.replace(message, **emptied), min(header.version, kind.newest))[0]
+    return written
 
 
 def _open(path: str) -> int:

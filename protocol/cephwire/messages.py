@@ -9,6 +9,7 @@ import msgspec
 from cephwire import map_messages, mon_messages
 from cephwire.caprelease import CLIENT_CAPRELEASE
 from cephwire.caps import CLIENT_CAPS
+from cephwire.commands import COMMAND, COMMAND_REPLY
 from cephwire.lease import CLIENT_LEASE
 from cephwire.message import Message
 from cephwire.metrics import CLIENT_METRICS
@@ -36,6 +37,8 @@ _MESSAGES: Final[tuple[Message[Any], ...]] = (
     CLIENT_SNAP,
     CLIENT_CAPRELEASE,
     CLIENT_QUOTA,
+    COMMAND,
+    COMMAND_REPLY,
     mon_messages.AUTH,
     mon_messages.AUTH_REPLY,
     mon_messages.CONFIG,

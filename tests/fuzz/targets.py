@@ -18,6 +18,7 @@ from cephcaps.core import Mount
 from cephcaps.errors import AuthError, CephError, ConfigError, ConnectionFailed, MalformedMessage, ProtocolViolation
 from cephcaps.messenger.framing import MAX_FRAME, Frame, FrameReader, FrameWriter
 from cephcaps.messenger.secure import SecureStream
+from cephcaps.testing.keys import KeyServer, MonLogin
 from cephcaps.trace import Problem, read_trace
 from cephcaps.trace.capture import NotACapture
 from cephwire.codec import Codec
@@ -36,7 +37,6 @@ from tests.fuzz.corpus import capture_samples, message_samples, structure_sample
 from tests.fuzz.mutation import mutated, torn
 from tests.session import handshakes_v1, samples
 from tests.session.handshakes import HANDSHAKES, PAIRS, fresh, mds_pair, mon_pair, recorded
-from tests.session.key_server import KeyServer, MonLogin
 from tests.session.peers import entropy
 from tests.session.world import World, mounted
 from tests.wire.structures import STRUCTURES

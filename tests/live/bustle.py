@@ -96,7 +96,8 @@ class Worker:
 
     def _rename(self) -> None:
         """Replace something by a file nobody else renames: where a rename fails because another client was quicker,
-        Pacific's libcephfs lets nobody look its source up any more (it waits for a rename that is long over)."""
+        Pacific's libcephfs lets nobody look its source up any more: it waits for a rename that is long over (ceph PR
+        52505, ``_lookup``; 16.2.15)."""
         source = f"{self._where()}/of-{self._seed}"
         self._peer.write_file(source, b"renamed", mode=0o666)
         self._peer.rename(source, self._path())
@@ -149,7 +150,7 @@ class Mounted:
             lambda: os.chmod(self._path(), 0o666),
             lambda: os.setxattr(self._path(), "user.fuse", b"x"),
             lambda: os.listdir(self._where()),
-            lambda: os.rename(self._path(), self._path()),
+            self._rename,
             lambda: os.unlink(self._path()),
             self._snapshot,
         )
@@ -179,10 +180,17 @@ class Mounted:
         flags = self._chance.choice((os.O_RDONLY, os.O_RDWR, os.O_RDWR | os.O_CREAT))
         self._fds.append(os.open(self._path(), flags, 0o666))
 
+    def _rename(self) -> None:
+        """As a `Worker` does, and for its reason."""
+        source = self._where() / "of-fuse"
+        source.write_bytes(b"renamed")
+        source.rename(self._path())
+
     def _snapshot(self) -> None:
-        """Of a folder or of all; three at the most."""
+        """Of all; three at the most. With snapshots of the folders in it too, between which files move, MDSs of
+        Tentacle abort (seen: 20.2.4, ``Locker::handle_client_caps``)."""
         number, self._snapshots = self._snapshots % 3, self._snapshots + 1
-        taken = (self._folder / str(number) if number else self._folder) / ".snap" / str(number)
+        taken = self._folder / ".snap" / str(number)
         with usual():
             taken.rmdir()
         taken.mkdir()

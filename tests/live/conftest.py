@@ -34,10 +34,16 @@ def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "unreplayed(reason): what its clients did by themselves is not to be inferred")
 
 
+LONG = ("test_test_cluster", "test_test_cluster_history")
+"""Files of more than a minute whose names come late."""
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if HERE in item.path.parents:
             item.add_marker(pytest.mark.live)
+    # A file is run by one process: the long ones first, or all others would wait for them in the end.
+    items.sort(key=lambda item: item.path.stem not in LONG)
 
 
 @pytest.fixture(scope="session")

@@ -332,6 +332,19 @@ async def sync_with_data(client: Client, top: str, **how: Any) -> None:
     await client.sync(**how)
 
 
+# Asking daemons
+
+
+@verb("Client.mon_command")
+async def mon_command(client: Client, top: str, **how: Any) -> None:
+    await client.mon_command({"prefix": "fs dump", "format": "json"}, **how)
+
+
+@verb("Client.mds_command")
+async def mds_command(client: Client, top: str, **how: Any) -> None:
+    await client.mds_command(0, {"prefix": "session ls"}, **how)
+
+
 # Looking on
 
 

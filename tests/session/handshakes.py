@@ -15,6 +15,7 @@ from cephcaps.auth.none import NoneAuth
 from cephcaps.messenger.connection import Connection
 from cephcaps.messenger.link import Instance, Link
 from cephcaps.messenger.v2 import ConnectionV2
+from cephcaps.testing.keys import KeyServer, MonLogin, NoLogin, ServiceLogin
 from cephwire.cephx import TicketList
 from cephwire.control import ConMode
 from cephwire.entity import AddrType, EntityAddr, EntityName, EntityType
@@ -22,7 +23,6 @@ from cephwire.frames import MessageHeader
 from cephwire.keys import CryptoType
 from cephwire.mon_messages import MConfig
 from cephwire.session import ClientSession, SessionOp
-from tests.session.key_server import KeyServer, MonLogin, NoLogin, ServiceLogin
 from tests.session.peers import Login, Peer, converse, entropy, flushed
 
 ADMIN = EntityName(EntityType.CLIENT, "admin")

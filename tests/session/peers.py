@@ -79,7 +79,7 @@ def banner(supported: int = BannerFeature.REVISION_1, required: int = 0, tail: b
 
 
 class Login(Protocol):
-    """How a daemon authenticates who connects: `tests.session.key_server` has the methods."""
+    """How a daemon authenticates who connects: `cephcaps.testing.keys` has the methods."""
 
     secrets: Secrets
 

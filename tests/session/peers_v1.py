@@ -11,6 +11,7 @@ from typing import Any
 
 from cephcaps.auth.crypto import CryptoKey
 from cephcaps.messenger.crc import crc32c
+from cephcaps.testing.keys import EACCES, MonLogin
 from cephwire.cephx import MON_AUTH_OFFER, MON_AUTH_REQUEST, MonAuthRequest
 from cephwire.codec import Codec
 from cephwire.control import AuthBadMethod, AuthDone, AuthMethod, AuthReplyMore, AuthRequest, AuthRequestMore, ConMode
@@ -38,7 +39,6 @@ from cephwire.legacy import (
 )
 from cephwire.messages import BY_NUMBER
 from cephwire.mon_messages import MAuth, MAuthReply
-from tests.session.key_server import EACCES, MonLogin
 from tests.session.peers import CLIENT_ADDR, Kept, Login, Peer
 
 BANNER_SIZE = 145

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from cephcaps.auth.cephx import CephxAuthorizer, CephxLogin, TicketRefused, Tickets
 from cephcaps.auth.crypto import CryptoKey
 from cephcaps.errors import AuthError, MalformedMessage
+from cephcaps.testing.keys import AUTH_VALIDITY, SERVICE_VALIDITY, KeyServer, MonLogin, ServiceLogin
 from cephwire.cephx import (
     AUTHORIZER,
     AUTHORIZER_PROOF,
@@ -30,7 +31,6 @@ from cephwire.control import AuthBadMethod, AuthDone, AuthMethod, AuthReplyMore,
 from cephwire.entity import EntityType
 from cephwire.keys import CryptoType, KeyUsage
 from tests.session.handshakes import ADMIN, tickets_for
-from tests.session.key_server import AUTH_VALIDITY, SERVICE_VALIDITY, KeyServer, MonLogin, ServiceLogin
 from tests.session.peers import entropy
 
 SERVICES = EntityType.MON | EntityType.MDS | EntityType.OSD | EntityType.MGR

@@ -8,11 +8,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cephcaps.core import Close, Mount
+from cephcaps.core import Close, MdsCommand, Mount
 from cephcaps.errors import AuthError, ConnectionFailed, MdsError, RequestTimeout
 from cephcaps.mds.requests import Operation
 from cephcaps.messenger.connection import Phase
 from cephwire.caps import CapOp
+from cephwire.commands import Command
 from cephwire.control import ConMode
 from cephwire.map_messages import MFsMapUser, MMdsMap
 from cephwire.mdsmap import MdsState
@@ -36,9 +37,21 @@ def test_a_mount_brings_the_root() -> None:
 
     assert answer.inode.ino == 1
     assert world.core.fscid == samples.FSCID
-    assert world.core.fsid == samples.FSID
+    assert world.core.mds.fsid == samples.FSID
     [(_, request)] = world.ranks[0].peer.requests()
     assert (request.op, request.path, request.args) == (RequestOp.GETATTR, FilePath(1, ""), GetattrArgs(0x155))
+
+
+def test_who_wants_no_root_has_nothing_asked_for_him() -> None:
+    world = World()
+    token = world.call(Mount(root=False), 10.0)
+    world.advance(1.0)
+
+    assert world.results[token] is None
+    assert world.core.mds.mdsmap is not None
+    assert not world.ranks[0].peers
+    world.call(MdsCommand(0, "{}"))
+    assert [type(message) for _, message in world.ranks[0].peer.messages] == [ClientSession, Command]
 
 
 def test_a_mount_of_a_directory_asks_for_it() -> None:

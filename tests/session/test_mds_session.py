@@ -11,6 +11,7 @@ from cephcaps.core import Close, Mount
 from cephcaps.errors import AuthError, ConnectionFailed, SessionLost
 from cephcaps.mds.requests import Operation
 from cephcaps.mds.session import OUR_FEATURES
+from cephcaps.testing.keys import BAD_KEY
 from cephwire.caps import CapOp
 from cephwire.control import AuthRequest, AuthSignature, ClientIdent, ConMode
 from cephwire.entity import AddrType, EntityAddr, EntityType
@@ -26,7 +27,6 @@ from cephwire.requestop import RequestOp
 from cephwire.session import ClientFeature, ClientSession, SessionFlag, SessionOp
 from cephwire.snap import ClientSnap, SnapOp
 from tests.session import samples
-from tests.session.key_server import BAD_KEY
 from tests.session.world import MdsPeer, World, mounted
 
 SESSION_TIMEOUT = 60

@@ -7,6 +7,7 @@ import pytest
 from cephcaps.auth.cephx import Ticket
 from cephcaps.core import Close, Mount
 from cephcaps.errors import AuthError, ConfigError, ConnectionFailed, SessionLost
+from cephcaps.testing.keys import AUTH_VALIDITY, BAD_KEY, SERVICE_VALIDITY
 from cephwire.cephx import CEPHX_REQUEST, RequestType
 from cephwire.codec import Codec
 from cephwire.control import AuthDone, AuthRequest, ClientIdent, ConMode, IdentMissingFeatures, Keepalive2
@@ -15,7 +16,6 @@ from cephwire.mon_messages import MAuth, MAuthReply, MConfig, MonSubscribe, Subs
 from cephwire.session import SessionOp
 from tests.session import samples
 from tests.session.handshakes import ADMIN
-from tests.session.key_server import AUTH_VALIDITY, BAD_KEY, SERVICE_VALIDITY
 from tests.session.peers import entropy
 from tests.session.world import Daemon, Monitor, World, mon_addr, mounted
 

@@ -14,7 +14,7 @@ from cephcaps.auth.crypto import CryptoKey
 from cephcaps.errors import ConnectionFailed, MalformedMessage, ProtocolViolation
 from cephcaps.messenger.connection import Phase
 from cephcaps.messenger.crc import crc32c
-from cephcaps.messenger.v1 import BadSignature
+from cephcaps.messenger.v1_stream import BadSignature
 from cephwire.entity import EntityType
 from cephwire.frames import MessageFlag
 from cephwire.keys import CryptoType

@@ -19,6 +19,7 @@ from cephcaps.mds.session import Session
 from cephcaps.messenger.connection import Connection
 from cephcaps.messenger.link import Instance
 from cephcaps.monitor.client import MonTimers
+from cephcaps.testing.keys import KeyServer, MonLogin, NoLogin, ServiceLogin
 from cephwire.caps import ClientCaps
 from cephwire.control import ConMode
 from cephwire.entity import AddrType, EntityAddr, EntityType
@@ -35,7 +36,6 @@ from cephwire.session import ClientSession, SessionOp
 from cephwire.snap import ClientSnap
 from tests.session import samples
 from tests.session.handshakes import ADMIN, NONCE
-from tests.session.key_server import KeyServer, MonLogin, NoLogin, ServiceLogin
 from tests.session.peers import Kept, Login, Peer, entropy, flushed
 from tests.session.peers_v1 import PeerV1
 

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Callable
-from functools import partial
 from typing import Final
 
 from cephcaps.engine.dentries import is_complete
 from cephcaps.engine.inode import Inode, InodeCap, SnapContext
 from cephcaps.errors import SessionLost
 from cephcaps.trace.known import Recent
+from cephcaps.trace.replay.circumstances import Circumstances
 from cephcaps.trace.replay.driven import Driven
 from cephcaps.trace.replay.expected import Expected
 from cephcaps.trace.replay.foresight import TELLS, Foresight
@@ -55,7 +55,7 @@ class CapturedClient:
     ) -> None:
         self.client = client
         self.tally = Tally()
-        self.engine = Driven(self._snapped)
+        self.engine = Driven(self._snapped, self._unanswered)
         self.expected = Expected(client, self.tally, found, inos)
         self.foresight = Foresight(client, window, self.engine, self.expected)
         self._window = window
@@ -63,11 +63,12 @@ class CapturedClient:
         """Ranks with whose session everything since its beginning was seen."""
         self._reconnecting: set[int] = set()
         self._features: dict[int, int] = {}
-        self._wished: Recent[tuple[int, int, int], tuple[int, int]] = Recent()
-        """What it last said to want of each cap, and under which issue_seq."""
+        self._circumstances = Circumstances(client, window, self.expected)
         self._requests: OrderedDict[int, ClientRequest] = OrderedDict()
         self._owing: dict[tuple[int, int], tuple[str, int]] = {}
         """Caps of which the MDS's message waits for an answer, by rank and inode: its kind, and the bits of before."""
+        self._asked_back: Recent[tuple[int, int], tuple[int, int]] = Recent()
+        """By rank and inode, the seq of its last REVOKE, and what was held before."""
         self._ns = 0
 
     @property
@@ -143,7 +144,10 @@ class CapturedClient:
             self._drop(rank, told.ino)
         request = self._requests.pop(step.item.header.tid, None)
         if request is not None and target is not None and message.result >= 0 and isinstance(request.args, OpenArgs):
-            self.engine.open(target, file_mode(request.args.flags))
+            mode = file_mode(request.args.flags)
+            self.engine.open(target, mode)
+            if mode & FileMode.WR:
+                self._circumstances.opened_to_write(target.ino)
         if request is not None and not message.safe and not isinstance(request.args, OpenArgs):
             self._requests[step.item.header.tid] = request
 
@@ -195,6 +199,8 @@ class CapturedClient:
             return
         if told.asks_back or cap.revoked_at:
             self._owing[rank, told.ino] = "revoke" if told.asks_back else "grant", cap.implemented
+        if told.asks_back:
+            self._asked_back[rank, told.ino] = told.seq, cap.implemented
         if told.max_size is not None and rank == inode.auth_rank:
             inode.max_size = told.max_size
         if inode.use is not None:
@@ -233,9 +239,14 @@ class CapturedClient:
             # before the new snapshot (src/client/Client.cc, ``queue_cap_snap``); there is no snapshot in between.
             if said.ino == inode.ino and newest <= said.follows <= max(context.seq, until):
                 self.engine.cache.use(inode).head = SnapContext(said.follows, context.snaps)
-                changed(self.engine, inode, said, self.now)
                 return said
         return None
+
+    def _unanswered(self, snap: Said) -> int:
+        cap = self._cap(snap.rank, snap.ino)
+        seq, before = self._asked_back.get((snap.rank, snap.ino)) or (0, 0)
+        owed = cap is not None and cap.seq == seq and self.expected.waits(of_cap("update", snap.rank, snap.ino, cap))
+        return before if owed else 0
 
     def _coming_snaps(self) -> list[Said]:
         return [said for said in self._window.snaps(self.client) if not self.expected.ours(said.tid)]
@@ -272,16 +283,14 @@ class CapturedClient:
     def _said(self, said: Said, ns: int) -> None:
         inode = self.engine.cache.inodes.get(said.ino)
         cap = inode.cap(said.rank) if inode is not None else None
-        context = Context(leaving=partial(self._window.leaves, self.client, said.rank))
-        if inode is not None and cap is not None:
-            context = context._replace(had=of_cap("update", said.rank, said.ino, cap), revoking=cap.revoking)
-            context = context._replace(flushing=inode.flushing)
-            if self.expected.give_up(said, self.engine.checks.surplus(inode, cap)):
-                self.engine.yield_to(inode, cap, said)
-        before = self._wished.get((said.rank, said.ino, said.cap_id))
-        context = context._replace(wished_anew=before != (said.wanted, said.issue_seq))
-        if said.op in TELLS:
-            self._wished[said.rank, said.ino, said.cap_id] = said.wanted, said.issue_seq
+        context = self._circumstances.context(said, ns, inode, cap)
+        if (
+            inode is not None
+            and cap is not None
+            and self.expected.give_up(said, self.engine.checks.surplus(inode, cap))
+        ):
+            self.engine.yield_to(inode, cap, said)
+        self._circumstances.said(said, ns)
         ours: Said | None = None
         if said.tid and self.expected.ours(said.tid) and not self.expected.waits(said):
             self._serves(said.rank)  # it sends again what its rank's last holder may not have got
@@ -295,7 +304,8 @@ class CapturedClient:
         if inode is None or cap is None or inode.cap(said.rank) is not cap:
             return
         if said.op == "caprelease":
-            self.engine.cache.remove_cap(inode, cap)
+            if said.issue_seq == cap.issue_seq:  # else it has come back before that left
+                self.engine.cache.remove_cap(inode, cap)
         elif said.op in (*TELLS, "request") and (
             expected is None or (expected.caps, expected.wanted) != (said.caps, said.wanted)
         ):
@@ -321,7 +331,7 @@ class CapturedClient:
                     engine.flush(inode.ino, now, sync=False)
                     return None
                 nodelay = inode.hold_min == 0.0
-                if cap.rank not in engine.checks.check(inode, now, nodelay=nodelay) and said.dirty:
+                if not engine.tell(inode, cap, now, nodelay=nodelay) and said.dirty:
                     engine.update(inode, cap, now, nodelay=nodelay)
             case "flushsnap":
                 engine.written(inode, now)
@@ -380,8 +390,8 @@ class CapturedClient:
         idle = said.op == "update" and not said.dirty and not before & ~said.caps
         if not idle:
             return said
-        wished = self._wished.get((said.rank, said.ino, said.cap_id))
-        return said._replace(answers=kind, wanted=said.wanted if wished is None else wished[0])
+        wished = self._circumstances.wished(said)
+        return said._replace(answers=kind, wanted=said.wanted if wished is None else wished)
 
 
 def file_mode(flags: int) -> int:

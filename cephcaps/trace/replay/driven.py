@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from cephcaps.engine.cache import Send
+from cephcaps.engine.check import Checks, wanted
 from cephcaps.engine.engine import Engine
 from cephcaps.engine.inode import Inode, InodeCap, SnapContext
 from cephcaps.trace.replay.said import Said, of_cap, said_in
@@ -19,14 +20,22 @@ class Driven(Engine):
 
     Args:
         snapped: what the client is going to flush for a snapshot of an inode as it was under a context, which was the
-            realm's until that had the seq; None if nothing. Is called before the snapshot counts, and has what the
-            FLUSHSNAP tells be changed by then.
+            realm's until that had the seq; None if nothing. Is called before the snapshot counts.
+        unanswered: what the cap of such a FLUSHSNAP was before a REVOKE that the client has not answered: it may read
+            that after the snapshot, if that comes from another rank.
     """
 
-    def __init__(self, snapped: Callable[[Inode, SnapContext, int], Said | None]) -> None:
+    def __init__(
+        self, snapped: Callable[[Inode, SnapContext, int], Said | None], unanswered: Callable[[Said], int]
+    ) -> None:
         super().__init__()
         self._snapped = snapped
+        self._unanswered = unanswered
+        self._telling: InodeCap | None = None
         self.realms._queue = self._snapshot
+        # What `Checks` decides is asked for here first.
+        self.checks.due = self._due  # type: ignore[method-assign]
+        self.checks.surplus = self._surplus  # type: ignore[method-assign]
 
     def _unlinked(self, inode: Inode, now: float) -> None:
         pass
@@ -64,15 +73,41 @@ class Driven(Engine):
         if coming is not None:
             self.written(inode, now)  # the one before, if there was: this snapshot is told apart from it
         writing, use.wr = use.wr, int(coming is not None)
+        flushing = inode.flushing
+        if coming is not None:
+            # Changed before, and flushed since or on its way: the acknowledgement may have been captured already.
+            inode.flushing |= coming.dirty
         self.snaps.queue(inode, old, new, now)
-        use.wr = writing
         if coming is not None and use.cap_snaps and use.cap_snaps[-1].writing:
             use.cap_snaps[-1].dirty &= inode.dirty | inode.flushing
+            use.cap_snaps[-1].issued |= coming.caps & self._unanswered(coming)
+        use.wr, inode.flushing = writing, flushing
+        self.flushes.drop_head(inode)
 
     def written(self, inode: Inode, now: float) -> None:
         """What the newest snapshot waited for is over: it is flushed."""
         if inode.use is not None:
             self.snaps.written(inode, now)
+
+    def _due(self, inode: Inode, cap: InodeCap) -> str:
+        """Why a message is due; a rank may hear later of what is wanted."""
+        known = cap.mds_wanted
+        if cap is not self._telling:
+            cap.mds_wanted |= wanted(inode)
+        why = Checks.due(self.checks, inode, cap)
+        cap.mds_wanted = known
+        return why
+
+    def _surplus(self, inode: Inode, cap: InodeCap) -> int:
+        """What may be given back: later, to a rank that the client is not speaking to."""
+        return Checks.surplus(self.checks, inode, cap) if self._telling in (None, cap) else 0
+
+    def tell(self, inode: Inode, cap: InodeCap, now: float, *, nodelay: bool) -> bool:
+        """Tell one cap's rank what is due, what is wanted, and what is not worth keeping; tells whether it was told."""
+        self._telling = cap
+        told = cap.rank in self.checks.check(inode, now, nodelay=nodelay)
+        self._telling = None
+        return told
 
     def update(self, inode: Inode, cap: InodeCap, now: float, *, nodelay: bool) -> None:
         """Tell the MDS how things stand though nothing makes that due, dirty bits along with it."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable
 
+from cephcaps.trace.known import Recent
 from cephcaps.trace.replay.result import Difference, Tally
 from cephcaps.trace.replay.rules import Case, Context, rule_for
 from cephcaps.trace.replay.said import Said
@@ -26,10 +27,12 @@ class Expected:
         self._tally = tally
         self._found = found
         self._inos = inos
-        self._queues: dict[tuple[int, int, bool], deque[tuple[Said, int]]] = {}
-        """By rank, inode, and whether they are FLUSHSNAPs: these leave when data have been written."""
+        self._queues: dict[tuple[int, int, str], deque[tuple[Said, int]]] = {}
+        """By rank, inode, and what they leave with: FLUSHSNAPs when data have been written, releases in company."""
         self._tids: dict[int, int] = {}
         """The client's flush tids still on their way: ours."""
+        self._done: Recent[int, int] = Recent()
+        """The same, of late acknowledged: those may have been sent again before that was read."""
         self._newest: dict[int, int] = {}
         """The client's highest flush tid at each rank."""
         self._heard: dict[int, int] = {}
@@ -66,7 +69,9 @@ class Expected:
 
     def finished(self, tid: int) -> None:
         """The client's flush ``tid`` is acknowledged."""
-        self._tids.pop(tid, None)
+        ours = self._tids.pop(tid, None)
+        if ours is not None:
+            self._done[tid] = ours
 
     def meet(self, said: Said, ns: int, context: Context, ours: Said | None = None) -> Said | None:
         """The client says ``said``; gives what ours says there, None if nothing.
@@ -109,7 +114,7 @@ class Expected:
 
     def _tids_agree(self, said: Said, ours: int) -> bool:
         """Tids are each client's own; what must agree is which flush is one sent again. New ones only rise."""
-        known = self._tids.get(said.tid)
+        known = self._tids.get(said.tid) or self._done.get(said.tid)
         if known is not None:
             return known == ours
         return bool(said.tid and ours) and said.tid > self._newest.get(said.rank, 0) and ours not in self._tids.values()
@@ -119,7 +124,7 @@ class Expected:
             self._difference(said, None, ns, (), context)
             return
         fields = self._fields(said, expected)
-        if said.tid and expected.tid:
+        if said.tid and expected.tid and self._done.get(said.tid) is None:
             self._tids[said.tid] = expected.tid
             self._newest[said.rank] = max(said.tid, self._newest.get(said.rank, 0))
             if len(self._tids) > FLUSHES:
@@ -148,10 +153,10 @@ class Expected:
 
 def answers_to(said: Said, expected: Said) -> bool:
     """Whether the two are about the same matter, be they otherwise as they may."""
-    if expected.answers and said.seq != expected.seq:
+    if expected.answers and (said.seq != expected.seq or said.dirty):
         return False
     return said.op == expected.op or {said.op, expected.op} == {"update", "flush"}
 
 
-def _key(said: Said) -> tuple[int, int, bool]:
-    return said.rank, said.ino, said.op == "flushsnap"
+def _key(said: Said) -> tuple[int, int, str]:
+    return said.rank, said.ino, said.op if said.op in ("flushsnap", "caprelease") else ""

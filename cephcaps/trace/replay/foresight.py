@@ -11,6 +11,7 @@ from cephcaps.trace.replay.driven import Driven
 from cephcaps.trace.replay.expected import Expected
 from cephcaps.trace.replay.steps import Ahead, Client, Step, Window
 from cephcaps.trace.replay.told import Told, told_in
+from cephwire.caps import CapOp, ClientCaps
 from cephwire.snap import ClientSnap
 
 __all__ = ["TELLS", "Foresight"]
@@ -33,10 +34,16 @@ class Foresight:
         self._engine = engine
         self._expected = expected
 
-    def said_before(self, step: Step) -> Step | None:
-        """The last that the client sent without knowing of ``step``, though it was captured later; None if nothing."""
+    def said_before(self, step: Step) -> list[Step]:
+        """The last that the client sent each rank without knowing of ``step``, though it was captured later."""
         if isinstance(step.item.message, ClientSnap):
-            return self._given_before_snap(step)
+            found = [self._given_before_snap(step)]
+        else:
+            found = [self._of_the_exported(step), self._of_older(step)]
+        return [last for last in found if last is not None]
+
+    def _of_older(self, step: Step) -> Step | None:
+        """The last that names an older seq."""
         last = None
         for told in told_in(step.item.message):
             for said, other in self._window.ahead(self._client, step.rank, told.ino):
@@ -49,22 +56,38 @@ class Foresight:
                     last = other
         return last
 
+    def _of_the_exported(self, step: Step) -> Step | None:
+        """The last about the cap that an IMPORT ends, as that was before."""
+        message, last = step.item.message, None
+        peer = message.peer if isinstance(message, ClientCaps) and message.op == CapOp.IMPORT else None
+        cap = self._cap(peer.mds, message.ino) if peer is not None else None
+        if peer is None or cap is None or cap.cap_id != peer.cap_id:
+            return None
+        for said, other in self._window.ahead(self._client, peer.mds, message.ino):
+            same = said.cap_id == cap.cap_id and said.op in (*TELLS, "request")
+            if not same or newer(said.seq, cap.seq) > 0 or other.item.ns > step.item.ns + UNDER_WAY:
+                break
+            last = other
+        return last
+
     def _given_before_snap(self, step: Step) -> Step | None:
-        """The last request that gave back what the client's FLUSHSNAPs say it no longer had."""
+        """The last that gave back what the client's FLUSHSNAPs say it no longer had when it heard of the snapshot."""
         last = None
         realms = decode_trace(step.item.message.trace, self._engine.cache.rank(step.rank).features).realms
         newest = max((realm.seq for realm in realms), default=0)
-        for said in self._window.snaps(self._client):
-            if said.follows >= newest:
-                continue  # of a snapshot still to come
-            cap = self._cap(step.rank, said.ino)
-            if cap is None or self._expected.ours(said.tid) or not cap.issued & ~said.caps:
-                continue
-            ahead = self._window.first_ahead(self._client, step.rank, said.ino)
-            if ahead is None or ahead.said.op != "request" or said.caps & ~ahead.said.caps:
-                continue
-            if last is None or ahead.step.number > last.number:
-                last = ahead.step
+        for snap in self._window.snaps(self._client):
+            cap = self._cap(snap.rank, snap.ino)
+            if snap.follows >= newest or cap is None or self._expected.ours(snap.tid):
+                continue  # of a snapshot still to come, or one it knows
+            held = cap.issued
+            for ahead in self._window.ahead(self._client, snap.rank, snap.ino):
+                said = ahead.said
+                if said is snap or not held & ~snap.caps:
+                    break
+                if said.op in (*TELLS, "request") and said.cap_id == cap.cap_id and not snap.caps & ~said.caps:
+                    if held & ~said.caps and (last is None or ahead.step.number > last.number):
+                        last = ahead.step
+                    held &= said.caps
         return last
 
     def answer(self, rank: int, told: Told, cap: InodeCap) -> Ahead | None:
@@ -74,6 +97,8 @@ class Foresight:
         lost = (cap.issued | cap.implemented) & ~told.caps
         for ahead in self._window.ahead(self._client, rank, told.ino):
             said = ahead.said
+            if said.cap_id != told.cap_id and said.op != "flushsnap":
+                return None  # it has given this one up
             # A request's record is no answer, but shows bits that are in use still.
             if said.op in TELLS or (said.op == "request" and said.seq == told.seq and said.caps & lost):
                 return ahead if said.seq == told.seq else None

@@ -95,8 +95,17 @@ def _modes(engine: Driven, inode: Inode, said: Said) -> None:
 
 
 def _uses(engine: Driven, inode: Inode, said: Said, unkept: int) -> None:
-    """What is in use: what is wanted though nothing open wants it, and what is kept of ``unkept``, all else goes."""
-    used = (said.wanted & ~inode.file_wanted & USABLE | unkept) & said.caps & (USABLE | Cap.FILE_LAZYIO)
+    """What is in use: what is wanted though nothing open wants it, and what is kept of ``unkept``, all else goes but
+    what another rank waits for."""
+    used = unkept & said.caps & (USABLE | Cap.FILE_LAZYIO)
+    held = said.caps
+    for other in inode.caps.values():
+        if other.rank != said.rank:
+            held |= other.implemented
+            used |= inode.used & other.revoking & ~unkept
+    used |= said.wanted & ~inode.file_wanted & USABLE & held
+    if said.rank == inode.auth_rank:
+        used &= ~(unkept & ~said.caps)
     if used & Cap.FILE_LAZYIO and not used & (Cap.FILE_CACHE | Cap.FILE_BUFFER):
         used |= Cap.FILE_CACHE  # data that it covers
     if not used and inode.use is None:

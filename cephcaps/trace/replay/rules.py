@@ -12,6 +12,9 @@ from cephwire.capbits import Cap
 __all__ = ["RULES", "Case", "Context", "Rule", "rule_for"]
 
 
+DATA: Final = Cap.FILE_CACHE | Cap.FILE_BUFFER
+
+
 class Context(NamedTuple):
     """What else is known where something is said, or should be."""
 
@@ -19,12 +22,17 @@ class Context(NamedTuple):
     """The cap as our engine had it."""
     revoking: int = 0
     """Bits of it that were asked back and are still in use."""
+    elsewhere: int = 0
+    """Bits that another rank, the authority, has granted meanwhile."""
     flushing: int = 0
     """Bits of the inode that were flushed, which the MDS has not acknowledged yet."""
     leaving: Callable[[], bool] = bool
     """Whether the client is about to close its session."""
-    wished_anew: bool = False
-    """Whether the client has not told this rank before that it wants so much, since a reply last issued the cap."""
+    reach: bool = False
+    """Whether it is the authority's, and the client is at the end of what it may write: max_size is 0 and it wanted to
+    write before, or it holds FILE_WR and the size has come to max_size."""
+    alongside: Callable[[], bool] = bool
+    """Whether the client flushes changes of the inode to the authority, a higher rank, at the same time."""
     unheard: bool = False
     """Whether the client is not heard of any more."""
 
@@ -68,6 +76,11 @@ def _needless(case: Case) -> Said | None:
 
 
 def _in_part(case: Case) -> bool:
+    both = case.only_caps
+    if both is not None and both[0].op == "update" and not both[0].dirty:
+        # It keeps what the authority has granted too: that it may not have read.
+        beyond = both[0].caps & ~both[1].caps
+        return not beyond & ~(case.context.revoking & case.context.elsewhere) and not both[1].caps & ~both[0].caps
     sent, had = _needless(case), case.context.had
     if sent is None or had is None or sent.caps & ~had.caps:
         return False
@@ -75,11 +88,27 @@ def _in_part(case: Case) -> bool:
     return bool(kept) and not kept & ~(USABLE | Cap.FILE_LAZYIO)  # nothing but data is ever in use
 
 
-def _wish(case: Case) -> bool:
+def _reach(case: Case) -> bool:
     sent, had = _needless(case), case.context.had
-    if sent is None or had is None or sent.caps != had.caps:
+    return case.context.reach and sent is not None and had is not None and sent.caps == had.caps
+
+
+def _alongside(case: Case) -> bool:
+    sent, had = _needless(case), case.context.had
+    return sent is not None and had is not None and sent.caps == had.caps and case.context.alongside()
+
+
+def _sent_again(case: Case) -> bool:
+    sent, expected = case.sent, case.expected
+    return sent is not None and expected is not None and case.fields == ("op",) and bool(sent.tid and expected.tid)
+
+
+def _lazy(case: Case) -> bool:
+    both = case.only_caps
+    if both is None:
         return False
-    return case.context.wished_anew or sent.wanted != had.wanted
+    sent, expected = both
+    return sent.caps & ~expected.caps == Cap.FILE_LAZYIO and not expected.caps & ~sent.caps and bool(sent.caps & DATA)
 
 
 def _on_its_way(case: Case) -> bool:
@@ -92,7 +121,9 @@ def _on_its_way(case: Case) -> bool:
 
 def _given_before(case: Case) -> bool:
     expected = case.expected
-    return case.sent is None and expected is not None and expected.answers == "revoke" and not expected.wanted
+    if case.sent is not None or expected is None or expected.answers != "revoke":
+        return False
+    return not expected.wanted & ~expected.caps
 
 
 def _given_again(case: Case) -> bool:
@@ -115,14 +146,37 @@ RULES: Final = (
     Rule(
         "in-part",
         "of a revoke, what is not in use is given back while the rest still is; we give all of it back at once, later",
-        "ceph: src/client/Client.cc, check_caps, send_cap",
+        "ceph: src/client/Client.cc, handle_cap_grant (cap->wanted), check_caps, send_cap",
         _in_part,
     ),
     Rule(
-        "wish",
-        "what is wanted is told a rank that knows it already, or could be told later; nothing else changes by it",
-        "ceph: src/client/Client.cc, check_caps (caps wanted); src/mds/Locker.cc, adjust_cap_wanted",
-        _wish,
+        "reach",
+        "how far it once wanted to write libcephfs forgets only when it is granted more; while max_size is 0 it says "
+        "how things stand at every occasion, whether or not it holds FILE_WR; the kernel and we ask only with FILE_WR",
+        "ceph: src/client/Client.cc, check_caps, send_cap, get_caps, handle_cap_grant (wanted_max_size, "
+        "requested_max_size); kernel: fs/ceph/caps.c, ceph_check_caps",
+        _reach,
+    ),
+    Rule(
+        "alongside",
+        "when changes are flushed at once, libcephfs tells every rank how things stand, in the order of ranks until "
+        "the authority has got them; the kernel and we tell the authority only",
+        "ceph: src/client/Client.cc, check_caps (in->dirty_caps); kernel: fs/ceph/caps.c, ceph_check_caps",
+        _alongside,
+    ),
+    Rule(
+        "sent-again",
+        "a flush that the MDS may not have got libcephfs sends again as an UPDATE, the kernel and we as a FLUSH",
+        "ceph: src/client/Client.cc, kick_flushing_caps, send_cap; src/mds/Locker.cc, handle_client_caps; kernel: "
+        "fs/ceph/caps.c, __kick_flushing_caps",
+        _sent_again,
+    ),
+    Rule(
+        "lazy",
+        "libcephfs counts FILE_LAZYIO as in use along with cached data, though it holds FILE_CACHE, if it does not "
+        "hold FILE_BUFFER; we count it only for data that nothing else covers",
+        "ceph: src/client/Client.cc, adjust_caps_used_for_lazyio",
+        _lazy,
     ),
     Rule(
         "on-its-way",
@@ -134,10 +188,10 @@ RULES: Final = (
     ),
     Rule(
         "given-before",
-        "a REVOKE takes only what was given back before it was read, and nothing of the inode is wanted: libcephfs "
-        "sends no answer, and whoever waits for the bits may wait on; we answer every REVOKE",
+        "a REVOKE takes only what was given back before it was read, and nothing is wanted that the cap does not "
+        "grant: libcephfs sends no answer, and whoever waits for the bits may wait on; we answer every REVOKE",
         "ceph: src/client/Client.cc, handle_cap_grant (which sets cap->wanted to 0, to force an answer) and check_caps "
-        "(which sees that as no news if nothing is wanted); kernel: fs/ceph/caps.c, CHECK_CAPS_FLUSH_FORCE",
+        "(which sees that as no news if all that is wanted is issued); kernel: fs/ceph/caps.c, CHECK_CAPS_FLUSH_FORCE",
         _given_before,
     ),
     Rule(

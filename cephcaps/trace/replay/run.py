@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable
 from typing import Final, TypeVar
 
 from cephcaps.trace.items import Flow, Item, Problem, Traced
+from cephcaps.trace.known import Recent
 from cephcaps.trace.replay.client import CapturedClient
 from cephcaps.trace.replay.result import Difference, Tally
 from cephcaps.trace.replay.steps import Client, Step, Window
@@ -43,10 +44,9 @@ GAPS: Final = 10_000
 """Gaps ahead that are kept account of."""
 FAILURE: Final = 200
 """Characters of what our engine says."""
-NAMELESS: Final = 1000
-"""Connections to daemons of which it is not known yet what they are, at most."""
-NAMELESS_MESSAGES: Final = 100
-"""Messages of each."""
+NAMELESS: Final = 20_000
+"""Messages to daemons that have not said yet which they are, at most: to a rank that comes up anew a client may send
+thousands before that speaks."""
 
 
 class Replay:
@@ -73,6 +73,10 @@ class Replay:
         self._gaps: deque[tuple[int, Client, int]] = deque()
         """After which message something is missing, by client and rank."""
         self._nameless: dict[int, list[Traced]] = {}
+        """By connection, what was sent to a daemon that has not spoken yet."""
+        self._held = 0
+        self._dropped: Recent[int, bool] = Recent()
+        """Connections of which not all of that could be kept."""
         self.failures: Counter[str] = Counter()
         self.strangers = 0
 
@@ -91,18 +95,24 @@ class Replay:
         if flow.daemon_num is None:
             self._hold_back(flow, item)
             return
+        if self._dropped.pop(flow.number):
+            self._gaps.append((self._number, _client(flow), flow.daemon_num))
         if flow.number in self._nameless:
-            for earlier in self._nameless.pop(flow.number):
-                self._add(flow, earlier)
+            earlier = self._nameless.pop(flow.number)
+            self._held -= len(earlier)
+            for one in earlier:
+                self._add(flow, one)
         self._add(flow, item)
 
     def _hold_back(self, flow: Flow, item: Traced) -> None:
         """A daemon says who it is only when it first speaks; the client may have said much by then."""
-        waiting = self._nameless.setdefault(flow.number, [])
-        if len(waiting) < NAMELESS_MESSAGES:
-            waiting.append(item)
-        if len(self._nameless) > NAMELESS:
-            del self._nameless[next(iter(self._nameless))]
+        self._nameless.setdefault(flow.number, []).append(item)
+        self._held += 1
+        if self._held > NAMELESS:
+            oldest = next(iter(self._nameless))
+            self._held -= len(self._nameless[oldest])
+            del self._nameless[oldest]
+            self._dropped[oldest] = True
 
     def _add(self, flow: Flow, item: Traced) -> None:
         if flow.daemon_type != EntityType.MDS or flow.daemon_num is None:
@@ -143,8 +153,7 @@ class Replay:
         self._pass_gaps(step.number - 1)
         client = self._of(step.client)
         if client is not None and not step.item.to_daemon:
-            last = self._safely(step, client.foresight.said_before)
-            if last is not None:
+            for last in self._safely(step, client.foresight.said_before) or ():
                 for other in self._window.sent_until(last):
                     self._deal(client, other)
         self._deal(client, step)
