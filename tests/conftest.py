@@ -1,13 +1,16 @@
-"""What all tests share: a skip fails where ``CEPHCAPS_NO_SKIP=1`` says that everything must run; fuzzing's depth."""
+"""What all tests share: a skip fails where ``CEPHCAPS_NO_SKIP=1`` says that everything must run; fuzzing's depth; no
+key is ever shown."""
 
 from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Generator
+from collections.abc import Generator, Iterator
 
 import pytest
 from hypothesis import settings
+
+from tests.keys import check_report, watch
 
 # Started in the background, by nohup or by a CI system, this process may have been told to ignore signals, and every
 # process that a test starts and then interrupts would do so too.
@@ -28,6 +31,7 @@ settings.load_profile("cephcaps")
 def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
     report = yield
     _no_skip(report)
+    check_report(report)
     return report
 
 
@@ -43,3 +47,8 @@ def _no_skip(report: pytest.TestReport | pytest.CollectReport) -> None:
         why = report.longrepr[2] if isinstance(report.longrepr, tuple) else report.longrepr
         report.outcome = "failed"
         report.longrepr = f"CEPHCAPS_NO_SKIP=1, and this would be skipped: {why}"
+
+
+@pytest.fixture(autouse=True, scope="session")
+def keys_are_watched() -> Iterator[None]:
+    yield from watch()

@@ -12,6 +12,8 @@ import uuid
 from pathlib import Path
 from typing import Any, NamedTuple, Self
 
+from tests.keys import KEYS
+
 from .daemons import START_LIMIT, Daemons
 from .release import Release, find_release
 from .waiting import InThread, wait_until
@@ -276,6 +278,7 @@ class LiveCluster(Daemons):
         for entity, caps in entities.items():
             words = [word for service, cap in caps.items() for word in ("--cap", service, cap)]
             self.release.run("ceph-authtool", keyring, "--gen-key", "-n", entity, *words)
+        KEYS.add_keyring(self.keyring)
 
     def _start_monitors(self) -> None:
         for attempt in range(1, BIND_ATTEMPTS + 1):

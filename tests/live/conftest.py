@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from cephcaps.core import Core
+from tests.keys import KEYS
 
 from .capturing import missing_program
 from .cluster import LiveCluster
@@ -116,6 +117,8 @@ def every_client_records(
         yield
     try:
         for one in spied:
+            if one.path.exists():
+                assert not KEYS.seen_in(one.path.read_bytes()), "a key is in a recording"
             if one.over:
                 back = read_back(one)
                 assert back.said == one.said, f"{one.path} is not what was said"
