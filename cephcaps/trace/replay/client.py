@@ -61,6 +61,8 @@ class CapturedClient:
         self._window = window
         self._sound: set[int] = set()
         """Ranks with whose session everything since its beginning was seen."""
+        self._broken: set[int] = set()
+        """Ranks with whose session something is missing: it may be opened anew by an answer to a RECONNECT not seen."""
         self._reconnecting: set[int] = set()
         self._features: dict[int, int] = {}
         self._circumstances = Circumstances(client, window, self.expected)
@@ -108,7 +110,7 @@ class CapturedClient:
                 features = message.features & self._features[rank]
                 if rank in self._reconnecting:
                     engine.cache.rank(rank).features = features
-                elif rank not in self._sound:
+                elif rank not in self._sound and rank not in self._broken:
                     engine.sessions.opened(rank, gen + 1, NEVER, features)
                     self._sound.add(rank)
             case SessionOp.STALE:
@@ -132,6 +134,7 @@ class CapturedClient:
         """Some of what passed is missing: what the client holds from ``rank`` is not known any more."""
         self._lose(rank)
         self._sound.discard(rank)
+        self._broken.add(rank)
 
     def _reply(self, step: Step, message: ClientReply) -> None:
         rank = step.rank
@@ -279,6 +282,7 @@ class CapturedClient:
             if any(not cap.standing_in for _, cap in self.engine.cache.caps_of(rank)):
                 self._lose(rank)
             self._sound.discard(rank)
+            self._broken.discard(rank)
 
     def _said(self, said: Said, ns: int) -> None:
         inode = self.engine.cache.inodes.get(said.ino)
