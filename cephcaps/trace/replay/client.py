@@ -21,6 +21,7 @@ from cephcaps.trace.replay.said import Said, of_cap
 from cephcaps.trace.replay.steps import Client, Step, Window
 from cephcaps.trace.replay.told import Told, told_in
 from cephwire.capbits import FileMode
+from cephwire.caprelease import ClientCapRelease
 from cephwire.caps import CapOp, ClientCaps
 from cephwire.lease import ClientLease
 from cephwire.reconnect import ClientReconnect
@@ -260,8 +261,11 @@ class CapturedClient:
         message, rank = step.item.message, step.rank
         self._ns = max(self._ns, step.item.ns)
         self.expected.heard(rank, step.item.ns)
-        if rank not in self._reconnecting and (parts := self._window.reconnects(step)):
+        parts = self._window.reconnects(step)
+        if parts and rank not in self._reconnecting:
             self._reconnect(rank, parts)  # which some of what it brings goes ahead of
+        if not parts and isinstance(message, ClientRequest | ClientCapRelease):
+            self._serves(rank)  # nobody asks before that, or gives whole caps back
         match message:
             case ClientSession():
                 self._asked(rank, message)
