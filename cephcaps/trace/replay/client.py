@@ -21,6 +21,7 @@ from cephcaps.trace.replay.said import Said, of_cap
 from cephcaps.trace.replay.steps import Client, Step, Window
 from cephcaps.trace.replay.told import Told, told_in
 from cephwire.capbits import FileMode
+from cephwire.caprelease import ClientCapRelease
 from cephwire.caps import CapOp, ClientCaps
 from cephwire.lease import ClientLease
 from cephwire.reconnect import ClientReconnect
@@ -61,6 +62,8 @@ class CapturedClient:
         self._window = window
         self._sound: set[int] = set()
         """Ranks with whose session everything since its beginning was seen."""
+        self._broken: set[int] = set()
+        """Ranks with whose session something is missing: it may be opened anew by an answer to a RECONNECT not seen."""
         self._reconnecting: set[int] = set()
         self._features: dict[int, int] = {}
         self._circumstances = Circumstances(client, window, self.expected)
@@ -108,7 +111,7 @@ class CapturedClient:
                 features = message.features & self._features[rank]
                 if rank in self._reconnecting:
                     engine.cache.rank(rank).features = features
-                elif rank not in self._sound:
+                elif rank not in self._sound and rank not in self._broken:
                     engine.sessions.opened(rank, gen + 1, NEVER, features)
                     self._sound.add(rank)
             case SessionOp.STALE:
@@ -132,6 +135,7 @@ class CapturedClient:
         """Some of what passed is missing: what the client holds from ``rank`` is not known any more."""
         self._lose(rank)
         self._sound.discard(rank)
+        self._broken.add(rank)
 
     def _reply(self, step: Step, message: ClientReply) -> None:
         rank = step.rank
@@ -257,8 +261,11 @@ class CapturedClient:
         message, rank = step.item.message, step.rank
         self._ns = max(self._ns, step.item.ns)
         self.expected.heard(rank, step.item.ns)
-        if rank not in self._reconnecting and (parts := self._window.reconnects(step)):
+        parts = self._window.reconnects(step)
+        if parts and rank not in self._reconnecting:
             self._reconnect(rank, parts)  # which some of what it brings goes ahead of
+        if not parts and isinstance(message, ClientRequest | ClientCapRelease):
+            self._serves(rank)  # nobody asks before that, or gives whole caps back
         match message:
             case ClientSession():
                 self._asked(rank, message)
@@ -279,6 +286,7 @@ class CapturedClient:
             if any(not cap.standing_in for _, cap in self.engine.cache.caps_of(rank)):
                 self._lose(rank)
             self._sound.discard(rank)
+            self._broken.discard(rank)
 
     def _said(self, said: Said, ns: int) -> None:
         inode = self.engine.cache.inodes.get(said.ino)

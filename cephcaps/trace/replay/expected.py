@@ -35,6 +35,8 @@ class Expected:
         """The same, of late acknowledged: those may have been sent again before that was read."""
         self._newest: dict[int, int] = {}
         """The client's highest flush tid at each rank."""
+        self._flushed: Recent[int, tuple[int, int, int]] = Recent()
+        """By inode, the tid of its last flush, to which rank, and the mseq of the cap."""
         self._heard: dict[int, int] = {}
         """When each rank last heard of the client."""
 
@@ -117,7 +119,13 @@ class Expected:
         known = self._tids.get(said.tid) or self._done.get(said.tid)
         if known is not None:
             return known == ours
-        return bool(said.tid and ours) and said.tid > self._newest.get(said.rank, 0) and ours not in self._tids.values()
+        return bool(said.tid and ours) and said.tid > self._floor(said) and ours not in self._tids.values()
+
+    def _floor(self, said: Said) -> int:
+        """What the tid of a new flush must be above: the first since the cap came from another rank may have been begun
+        before, and have waited for the IMPORT while others of its rank went out."""
+        tid, *came = self._flushed.get(said.ino) or (0, said.rank, 0)
+        return self._newest.get(said.rank, 0) if came == [said.rank, said.mseq] else tid
 
     def _compare(self, said: Said, expected: Said | None, ns: int, context: Context) -> None:
         if expected is None:
@@ -127,6 +135,7 @@ class Expected:
         if said.tid and expected.tid and self._done.get(said.tid) is None:
             self._tids[said.tid] = expected.tid
             self._newest[said.rank] = max(said.tid, self._newest.get(said.rank, 0))
+            self._flushed[said.ino] = said.tid, said.rank, said.mseq
             if len(self._tids) > FLUSHES:
                 del self._tids[next(iter(self._tids))]
         if fields:

@@ -13,6 +13,8 @@ __all__ = ["RULES", "Case", "Context", "Rule", "rule_for"]
 
 
 DATA: Final = Cap.FILE_CACHE | Cap.FILE_BUFFER
+IN_USE: Final = USABLE | Cap.FILE_LAZYIO
+"""Nothing but data is ever in use for longer."""
 
 
 class Context(NamedTuple):
@@ -80,12 +82,13 @@ def _in_part(case: Case) -> bool:
     if both is not None and both[0].op == "update" and not both[0].dirty:
         # It keeps what the authority has granted too: that it may not have read.
         beyond = both[0].caps & ~both[1].caps
-        return not beyond & ~(case.context.revoking & case.context.elsewhere) and not both[1].caps & ~both[0].caps
+        allowed = case.context.revoking & case.context.elsewhere & IN_USE
+        return not beyond & ~allowed and not both[1].caps & ~both[0].caps
     sent, had = _needless(case), case.context.had
     if sent is None or had is None or sent.caps & ~had.caps:
         return False
     kept = sent.caps & case.context.revoking
-    return bool(kept) and not kept & ~(USABLE | Cap.FILE_LAZYIO)  # nothing but data is ever in use
+    return bool(kept) and not kept & ~IN_USE
 
 
 def _reach(case: Case) -> bool:
@@ -108,7 +111,8 @@ def _lazy(case: Case) -> bool:
     if both is None:
         return False
     sent, expected = both
-    return sent.caps & ~expected.caps == Cap.FILE_LAZYIO and not expected.caps & ~sent.caps and bool(sent.caps & DATA)
+    data = sent.caps & DATA == Cap.FILE_CACHE
+    return data and sent.caps & ~expected.caps == Cap.FILE_LAZYIO and not expected.caps & ~sent.caps
 
 
 def _on_its_way(case: Case) -> bool:
@@ -146,29 +150,34 @@ RULES: Final = (
     Rule(
         "in-part",
         "of a revoke, what is not in use is given back while the rest still is; we give all of it back at once, later",
-        "ceph: src/client/Client.cc, handle_cap_grant (cap->wanted), check_caps, send_cap",
+        "ceph: src/client/Client.cc, handle_cap_grant (cap->wanted), check_caps (cap_used, cap.wanted), send_cap "
+        "(cap->implemented)",
         _in_part,
     ),
     Rule(
         "reach",
-        "how far it once wanted to write libcephfs forgets only when it is granted more; while max_size is 0 it says "
-        "how things stand at every occasion, whether or not it holds FILE_WR; the kernel and we ask only with FILE_WR",
-        "ceph: src/client/Client.cc, check_caps, send_cap, get_caps, handle_cap_grant (wanted_max_size, "
-        "requested_max_size); kernel: fs/ceph/caps.c, ceph_check_caps",
+        "how far it once wanted to write libcephfs forgets only when it is granted more or its rank is taken over; "
+        "while max_size is 0 it says how things stand at every occasion, whether or not it holds FILE_WR, and so it "
+        "does with FILE_WR while the size has come to max_size; the kernel and we ask only with FILE_WR, and we report "
+        "each size once",
+        "ceph: src/client/Client.cc, get_caps, check_caps (is_max_size_approaching), send_cap, handle_cap_grant, "
+        "wake_up_session_caps (wanted_max_size, requested_max_size); kernel: fs/ceph/caps.c, ceph_check_caps, "
+        "__ceph_should_report_size",
         _reach,
     ),
     Rule(
         "alongside",
         "when changes are flushed at once, libcephfs tells every rank how things stand, in the order of ranks until "
         "the authority has got them; the kernel and we tell the authority only",
-        "ceph: src/client/Client.cc, check_caps (in->dirty_caps); kernel: fs/ceph/caps.c, ceph_check_caps",
+        "ceph: src/client/Client.cc, check_caps (in->dirty_caps), mark_caps_flushing; kernel: fs/ceph/caps.c, "
+        "ceph_check_caps (CHECK_CAPS_FLUSH)",
         _alongside,
     ),
     Rule(
         "sent-again",
         "a flush that the MDS may not have got libcephfs sends again as an UPDATE, the kernel and we as a FLUSH",
-        "ceph: src/client/Client.cc, kick_flushing_caps, send_cap; src/mds/Locker.cc, handle_client_caps; kernel: "
-        "fs/ceph/caps.c, __kick_flushing_caps",
+        "ceph: src/client/Client.cc, kick_flushing_caps, send_cap; src/mds/Locker.cc, handle_client_caps "
+        "(have_completed_flush, whichever of the two it is); kernel: fs/ceph/caps.c, __kick_flushing_caps",
         _sent_again,
     ),
     Rule(
@@ -182,8 +191,8 @@ RULES: Final = (
         "on-its-way",
         "along with a request libcephfs gives back bits under which a change is being flushed; the kernel and we keep "
         "them until that is acknowledged",
-        "ceph: src/client/Client.cc, encode_inode_release; kernel: fs/ceph/caps.c, ceph_encode_inode_release "
-        "(__ceph_caps_dirty)",
+        "ceph: src/client/Client.cc, encode_inode_release (which spares dirty_caps and not flushing_caps); kernel: "
+        "fs/ceph/caps.c, ceph_encode_inode_release (__ceph_caps_dirty: both)",
         _on_its_way,
     ),
     Rule(
@@ -197,21 +206,23 @@ RULES: Final = (
     Rule(
         "given-again",
         "bits in use were asked back and are granted again before their use ends: there is nothing left to give back, "
-        "and libcephfs says nothing; we do, as the MDS complains of who has not answered",
-        "ceph: src/client/Client.cc, handle_cap_grant; src/mds/Capability.cc, confirm_receipt; src/mds/Locker.cc, "
-        "caps_tick",
+        "and libcephfs says nothing; we do, as the MDS complains of who has not answered, and so does the kernel since "
+        "commit 8fdf946445732",
+        "ceph: src/client/Client.cc, handle_cap_grant (a grant has it check only for another rank's sake); "
+        "src/mds/Capability.cc, confirm_receipt; src/mds/Locker.cc, caps_tick; kernel: fs/ceph/caps.c, "
+        "handle_cap_grant (revoke_wait)",
         _given_again,
     ),
     Rule(
         "leaving",
         "who unmounts keeps nothing that is not in use; we close the session, which ends all caps",
-        "ceph: src/client/Client.cc, check_caps (unmounting)",
+        "ceph: src/client/Client.cc, check_caps (is_unmounting, which what it retains depends on)",
         _leaving,
     ),
     Rule(
         "unheard",
         "the client is not heard of after it was asked: the capture or the client ended first",
-        "ceph: src/mds/Server.cc, kill_session",
+        "ceph: src/mds/Server.cc, find_idle_sessions (last_cap_renew: who falls silent is evicted)",
         _unheard,
     ),
 )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter, deque
 from collections.abc import Callable, Iterable
-from typing import Final, TypeVar
+from typing import Final, TypeAlias, TypeVar
 
 from cephcaps.trace.items import Flow, Item, Problem, Traced
 from cephcaps.trace.known import Recent
@@ -24,6 +24,9 @@ from cephwire.snap import ClientSnap
 __all__ = ["Replay"]
 
 T = TypeVar("T")
+
+Ends: TypeAlias = tuple[Client, str]
+"""A client, and a daemon's address."""
 
 FED: Final = (
     ClientCaps,
@@ -72,11 +75,11 @@ class Replay:
         self._number = 0
         self._gaps: deque[tuple[int, Client, int]] = deque()
         """After which message something is missing, by client and rank."""
-        self._nameless: dict[int, list[Traced]] = {}
-        """By connection, what was sent to a daemon that has not spoken yet."""
+        self._nameless: dict[Ends, list[Traced]] = {}
+        """What was sent to a daemon that has not spoken since, be that over connections that broke before it could."""
         self._held = 0
-        self._dropped: Recent[int, bool] = Recent()
-        """Connections of which not all of that could be kept."""
+        self._dropped: Recent[Ends, bool] = Recent()
+        """Between whom not all of that could be kept."""
         self.failures: Counter[str] = Counter()
         self.strangers = 0
 
@@ -92,21 +95,22 @@ class Replay:
         if item.resent or not isinstance(item.message, FED):
             return
         flow = item.flow
+        ends = _client(flow), flow.daemon
         if flow.daemon_num is None:
-            self._hold_back(flow, item)
+            self._hold_back(ends, item)
             return
-        if self._dropped.pop(flow.number):
+        if self._dropped.pop(ends):
             self._gaps.append((self._number, _client(flow), flow.daemon_num))
-        if flow.number in self._nameless:
-            earlier = self._nameless.pop(flow.number)
+        if ends in self._nameless:
+            earlier = self._nameless.pop(ends)
             self._held -= len(earlier)
             for one in earlier:
                 self._add(flow, one)
         self._add(flow, item)
 
-    def _hold_back(self, flow: Flow, item: Traced) -> None:
-        """A daemon says who it is only when it first speaks; the client may have said much by then."""
-        self._nameless.setdefault(flow.number, []).append(item)
+    def _hold_back(self, ends: Ends, item: Traced) -> None:
+        """A daemon says who it is when it first speaks over a connection; the client may have said much by then."""
+        self._nameless.setdefault(ends, []).append(item)
         self._held += 1
         if self._held > NAMELESS:
             oldest = next(iter(self._nameless))

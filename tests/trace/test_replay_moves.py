@@ -1,0 +1,141 @@
+"""Replay where connections break, a rank is taken over and caps move: who told whom, and when, is found out."""
+
+from __future__ import annotations
+
+import pytest
+
+from cephcaps.trace.items import Flow
+from cephcaps.trace.replay import Difference, Replay
+from cephwire.capbits import Cap
+from cephwire.caps import CapOp
+from cephwire.entity import EntityType
+from cephwire.reconnect import CapReconnect, ClientReconnect, ReconnectCap
+from cephwire.requestop import RequestOp
+from cephwire.session import ClientSession, SessionOp
+from tests.trace.lint_scene import FULL, READ, SHARED, Scene
+from tests.trace.rendering import FILE, ROOT, request
+
+OTHER = FILE + 1
+
+
+def replayed(scene: Scene) -> tuple[Replay, list[Difference]]:
+    found: list[Difference] = []
+    replay = Replay(found.append)
+    for item in scene.items:
+        replay.take(item)
+    replay.end()
+    assert not replay.failures
+    return replay, found
+
+
+# Connections
+
+
+@pytest.mark.parametrize("told_over", [0, 1, 2])
+def test_what_was_said_over_a_connection_that_broke_before_the_daemon_spoke_counts(told_over: int) -> None:
+    """The MDS has got it, and the client does not say it again."""
+    scene = Scene()
+    scene.open()
+    scene.looks_up(READ)
+    named = scene.flows[0]
+    broken = [Flow(20 + n, named.client, named.daemon, 4123, EntityType.MDS, None, 2) for n in range(3)]
+    scene.told(CapOp.REVOKE, SHARED, 2, nlink=1)
+    for number, flow in enumerate(broken):
+        scene.flows[0] = flow
+        scene.sends(ClientSession(SessionOp.REQUEST_RENEWCAPS, 2))
+        if number == told_over:
+            scene.update(SHARED, 2)
+    scene.flows[0] = Flow(30, named.client, named.daemon, 4123, EntityType.MDS, 0, 2)
+    scene.hears(ClientSession(SessionOp.RENEWCAPS, 2))
+    scene.told(CapOp.GRANT, READ, 3, nlink=1)
+    scene.told(CapOp.REVOKE, SHARED, 4, nlink=1)
+    scene.update(SHARED, 4)
+    replay, found = replayed(scene)
+    assert found == []
+    assert replay.tallies[4123].alike == 2
+
+
+def test_what_was_said_to_a_daemon_elsewhere_is_not_this_one_s() -> None:
+    scene = Scene()
+    scene.open()
+    scene.looks_up(READ)
+    named = scene.flows[0]
+    scene.told(CapOp.REVOKE, SHARED, 2, nlink=1)
+    scene.flows[0] = Flow(20, named.client, "192.0.2.9:6800", 4123, EntityType.MDS, None, 2)
+    scene.update(SHARED, 2)
+    scene.flows[0] = named
+    scene.renew()
+    _, found = replayed(scene)
+    assert [(one.sent, one.rule) for one in found] == [(None, "")]
+
+
+# A rank taken over
+
+
+def taken_over(scene: Scene, bits: int, cap_id: int = 7) -> None:
+    scene.fails_over()
+    scene.reconnect(bits, cap_id=cap_id)
+    scene.hears(ClientSession(SessionOp.OPEN, 0))
+
+
+def test_whole_caps_are_given_back_to_the_rank_that_has_taken_over() -> None:
+    """Nothing else tells that it serves; and what was given back is not told the next."""
+    scene = Scene()
+    scene.open()
+    scene.looks_up(READ)
+    scene.fails_over()
+    cap = CapReconnect("", 7, 0, READ, ROOT, ROOT, None)
+    scene.sends(ClientReconnect((ReconnectCap(FILE, cap),), ()))
+    scene.hears(ClientSession(SessionOp.OPEN, 0))
+    scene.release(issue_seq=0)
+    scene.looks_up(READ, ino=OTHER, cap_id=8)
+    scene.release(ino=OTHER, cap_id=8)
+    scene.fails_over()
+    scene.sends(ClientReconnect((), ()))
+    replay, found = replayed(scene)
+    assert found == []
+    assert replay.tallies[4123].alike == 3
+
+
+def test_a_request_asked_again_before_the_reconnect_does_not_mean_that_the_rank_serves() -> None:
+    scene = Scene()
+    scene.open()
+    scene.looks_up(READ)
+    scene.sends(request(RequestOp.LOOKUP, ROOT, "other"), tid=9)
+    scene.fails_over()
+    scene.sends(request(RequestOp.LOOKUP, ROOT, "other", num_retry=1), tid=9)
+    cap = CapReconnect("", 7, 0, READ, ROOT, ROOT, None)
+    scene.sends(ClientReconnect((ReconnectCap(FILE, cap),), ()))
+    scene.hears(ClientSession(SessionOp.OPEN, 0))
+    scene.release(issue_seq=0)
+    replay, found = replayed(scene)
+    assert found == []
+    assert replay.tallies[4123].alike == 2
+
+
+# Caps that move
+
+
+@pytest.mark.parametrize(
+    ("first", "late", "moved", "right"),
+    [(6, 5, True, True), (6, 5, False, False), (6, 7, False, True), (6, 6, True, False)],
+)
+def test_a_flush_that_waited_for_an_import_has_the_tid_it_began_with(
+    first: int, late: int, moved: bool, right: bool
+) -> None:
+    """Another file's flush to that rank was begun later, and went out before."""
+    scene = Scene()
+    scene.open(0)
+    scene.open(1)
+    scene.looks_up(FULL, max_size=1 << 22, nlink=1)
+    scene.looks_up(FULL, ino=OTHER, cap_id=9, rank=1, max_size=1 << 22, nlink=1)
+    if moved:
+        scene.export()
+    scene.update(FULL, 1, ino=OTHER, cap_id=9, rank=1, dirty=Cap.AUTH_EXCL, tid=first)
+    if moved:
+        scene.imports()
+        scene.update(FULL, 1, cap_id=70, rank=1, mseq=1, dirty=Cap.AUTH_EXCL, tid=late)
+    else:
+        scene.update(FULL, 1, ino=OTHER, cap_id=9, rank=1, dirty=Cap.AUTH_EXCL, tid=late)
+    _, found = replayed(scene)
+    assert [one.rule for one in found] == ([] if right else [""])
