@@ -47,9 +47,9 @@ async def watch(client: cephcaps.Client, root: str) -> AsyncGenerator[str, None]
 
 
 async def work(client: cephcaps.Client, root: str) -> None:
-    await client.mkdir(f"{root}/new")
-    await client.chmod(f"{root}/old", 0o700)
     await client.rmdir(f"{root}/gone")
+    await client.chmod(f"{root}/old", 0o700)
+    await client.mkdir(f"{root}/then")
 
 
 async def main(conf: str | None = None, root: str = "/tree") -> None:
@@ -66,7 +66,7 @@ async def main(conf: str | None = None, root: str = "/tree") -> None:
             working = asyncio.create_task(work(two, root))
             async for change in changes:
                 print(change)
-                if change.startswith("-"):
+                if change == f"+ {root}/then":
                     break
             await working
 

@@ -22,7 +22,7 @@ SAYS = {
     "load.py": "given back",
     "replay_a_capture.py": "spoke of caps: 35 times, 35 as our engine would have",
     "watch_a_cap.py": "the other sees mode 600",
-    "watch_a_tree.py": "+ /tree/new\n~ /tree/old\n- /tree/gone",
+    "watch_a_tree.py": "- /tree/gone\\n~ /tree/old\\n\\+ /tree/then",
     "repeat_a_failure.py": "and when repeated",
     "test_with_a_cluster.py": "2 passed",
 }
