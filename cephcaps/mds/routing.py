@@ -70,11 +70,11 @@ class Router(SessionHost):
         self.out = out
         self.mdsmap: MdsMap | None = None
         self.sessions: dict[int, Session] = {}
-        self.requests = Requests()
-        self.commands = Commands(out)
-        self.engine = Engine()
-        self.waits = Waits(self.engine, self.requests)
-        self.locks = Locks(self.engine.cache, self.requests, self._route, out)
+        self.requests: Requests = Requests()
+        self.commands: Commands = Commands(out)
+        self.engine: Engine = Engine()
+        self.waits: Waits = Waits(self.engine, self.requests)
+        self.locks: Locks = Locks(self.engine.cache, self.requests, self._route, out)
         self.engine.unsafe = lambda ino: self.requests.unsafe(ino, self.requests.last_tid) is not None
         self.fsid = b""
         self.unmatched = 0

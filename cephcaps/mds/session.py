@@ -80,7 +80,7 @@ class Session:
         self.read_only = False
         self.metadata = metadata
         self.renew_interval = NEVER
-        self.carrier = Carrier(host, self, addr)
+        self.carrier: Carrier = Carrier(host, self, addr)
         self._host = host
         self._renew_seq = 0
         self._renew_at = NEVER
@@ -391,7 +391,8 @@ class Session:
                 self._unseat(f"{self.who} is no longer the MDS of rank {self.rank}, and nobody else is yet", now)
             return
         if info.gid != self.gid:
-            self.gid, self.name = info.gid, info.name
+            self.gid = info.gid
+            self.name = info.name
             self._unseat(f"rank {self.rank} is taken over by {info.name}", now)
             self.carrier.renew(addr)
         if self.state == "opening" and self.connection is None and info.state >= MdsState.CLIENTREPLAY:

@@ -97,7 +97,7 @@ class Connection:
         self.con_mode = ConMode.CRC
         self.addr: EntityAddr | None = None
         self.tap: Tap | None = None
-        self.last_heard = 0.0
+        self.last_heard: float = 0.0
         self.keepalive_acked = 0
         self.leftover: list[Leftover] = []
         self.unknown: Counter[int] = Counter()

@@ -170,7 +170,7 @@ class MonLogin:
     def __init__(self, keys: KeyServer) -> None:
         self.keys = keys
         self.secrets = NO_SECRETS
-        self.challenge = int.from_bytes(keys.entropy(8), "little")
+        self.challenge: int = int.from_bytes(keys.entropy(8), "little")
         self.name = ""
         self.global_id = 0
         self._promised = 0
@@ -270,7 +270,7 @@ class ServiceLogin:
         self.name = ""
         self.off_by = 0
         self.nonces: list[int] = []
-        self.challenge = int.from_bytes(keys.entropy(8), "little")
+        self.challenge: int = int.from_bytes(keys.entropy(8), "little")
         self._mode = ConMode.CRC
 
     def request(self, frame: AuthRequest, mode: ConMode) -> AuthReplyMore | AuthDone | AuthBadMethod:

@@ -55,7 +55,7 @@ class Streams:
         self.out: list[Item] = []
         self.messengers = 0
         self.strangers = 0
-        self.secrets = Secrets(keyring)
+        self.secrets: Secrets = Secrets(keyring)
         self._sessions = Sessions()
         self._v1_sessions = V1Sessions()
         self._reading: dict[Stream, Reader] = {}

@@ -66,7 +66,7 @@ class Carried:
 
     def __init__(self) -> None:
         self.client_id: int | None = None
-        self.seq = 0
+        self.seq: int = 0
 
 
 class Both:
@@ -80,10 +80,10 @@ class Both:
     __slots__ = ("agreed", "flow", "footer", "out")
 
     def __init__(self, flow: Flow, out: list[Item]) -> None:
-        self.flow = flow
-        self.out = out
-        self.footer = 0
-        self.agreed = False
+        self.flow: Flow = flow
+        self.out: list[Item] = out
+        self.footer: int = 0
+        self.agreed: bool = False
 
 
 class Side:
@@ -103,7 +103,7 @@ class Side:
         self.other = self
         self.handshaking = True
         self.need = 0
-        self.carried = Carried()
+        self.carried: Carried = Carried()
         # Bound once: a reader that stays is told by its identity.
         self.messages: Reader = self._read_messages
         self.seq: Reader = self._read_seq

@@ -113,7 +113,8 @@ class Parties:
 
     def _carry(self, session: Session) -> None:
         """The messages are those of ``session`` from here on."""
-        self.session, self.newest = session, session.newest
+        self.session = session
+        self.newest = session.newest
         if session.daemon_num is not None:
             self._flow.daemon_num = session.daemon_num
         self._settled()

@@ -95,14 +95,14 @@ class Gathered:
         self.first: int | None = None
         """Nanoseconds of the first message: all other times are microseconds since then."""
         self.end = 0
-        self.summary = Summary()
-        self.known = Known()
-        self.ends = Ends()
-        self.holdings = Holdings(self)
-        self.inodes = Inodes()
-        self.series = Series()
-        self.waits = Waits()
-        self.revokes = Durations()
+        self.summary: Summary = Summary()
+        self.known: Known = Known()
+        self.ends: Ends = Ends()
+        self.holdings: Holdings = Holdings(self)
+        self.inodes: Inodes = Inodes()
+        self.series: Series = Series()
+        self.waits: Waits = Waits()
+        self.revokes: Durations = Durations()
         self.revokes_of: dict[int, Durations] = {}
         """By client."""
         self.slowest: list[Revoke] = []
