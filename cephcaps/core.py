@@ -182,7 +182,7 @@ class Core:
         self._configured = configured
         self.mds: MdsClient = MdsClient(credentials, mds_modes, metadata, self.out)
         self.fscid: int | None = None
-        self.osd_epoch = 0
+        self.osd_epoch: int = 0
         self._known_as = 0  # the global_id of our sessions
         self._mount: tuple[int, float, bool] | None = None  # token, deadline, whether for the root
         self._closing: tuple[int, float] | None = None

@@ -124,7 +124,7 @@ class CapSnap:
         self.dirty: int = dirty
         self.since: float = since
         self.need_flush: bool = False
-        self.writing = False
+        self.writing: bool = False
         self.flush_tid: int = 0
         self.mode: int = inode.mode
         self.uid: int = inode.uid

@@ -63,11 +63,11 @@ class Realm:
 
     def __init__(self, ino: int) -> None:
         self.ino: int = ino
-        self.told = False
-        self.created = 0
-        self.seq = 0
+        self.told: bool = False
+        self.created: int = 0
+        self.seq: int = 0
         self.parent: int = 0
-        self.parent_since = 0
+        self.parent_since: int = 0
         self.snaps: tuple[int, ...] = ()
         self.prior_parent_snaps: tuple[int, ...] = ()
         self.change_attr: int | None = None

@@ -77,9 +77,9 @@ class Router(SessionHost):
         self.locks: Locks = Locks(self.engine.cache, self.requests, self._route, out)
         self.engine.unsafe = lambda ino: self.requests.unsafe(ino, self.requests.last_tid) is not None
         self.fsid = b""
-        self.unmatched = 0
+        self.unmatched: int = 0
         self.first_pause, self.max_pause = 0.2, 15.0
-        self.tickets_wanted = False
+        self.tickets_wanted: bool = False
         self.barred: CephError | None = None
         self.con_modes = con_modes
         self._credentials = credentials

@@ -68,18 +68,18 @@ class Session:
 
     def __init__(self, host: SessionHost, rank: int, info: MdsInfo, addr: EntityAddr, metadata: dict[str, str]) -> None:
         self.rank = rank
-        self.gid = info.gid
-        self.name = info.name
+        self.gid: int = info.gid
+        self.name: str = info.name
         self.state: SessionState = "opening"
-        self.seq = 0
-        self.cap_gen = 0
-        self.cap_ttl = 0.0
-        self.features = 0
-        self.why = ""
+        self.seq: int = 0
+        self.cap_gen: int = 0
+        self.cap_ttl: float = 0.0
+        self.features: int = 0
+        self.why: str = ""
         self.final: Exception | None = None
-        self.read_only = False
+        self.read_only: bool = False
         self.metadata = metadata
-        self.renew_interval = NEVER
+        self.renew_interval: float = NEVER
         self.carrier: Carrier = Carrier(host, self, addr)
         self._host = host
         self._renew_seq = 0

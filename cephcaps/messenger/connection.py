@@ -92,7 +92,7 @@ class Connection:
         self.peer_type = peer_type
         self.global_id = global_id
         self.link = link
-        self.phase = Phase.BANNER
+        self.phase: Phase = Phase.BANNER
         self.out: list[bytes] = []
         self.con_mode = ConMode.CRC
         self.addr: EntityAddr | None = None

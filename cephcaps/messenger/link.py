@@ -96,12 +96,12 @@ class Link:
     )
 
     def __init__(self, cookie: int) -> None:
-        self.cookie = cookie
+        self.cookie: int = cookie
         self.lossy: bool = not cookie
-        self.peer_cookie = 0
-        self.connect_seq = 0
-        self.in_seq = 0
-        self.out_seq = 0
+        self.peer_cookie: int = 0
+        self.connect_seq: int = 0
+        self.in_seq: int = 0
+        self.out_seq: int = 0
         self.unacked: deque[Outgoing] = deque()
         self.peer_num: int = -1
         self.peer_features: int = 0

@@ -84,9 +84,9 @@ class Half:
         self.connection: Connection = connection
         self.to_daemon: bool = to_daemon
         self.first: int | None = None
-        self.next = 0
+        self.next: int = 0
         self.held: list[tuple[int, bytes]] = []
-        self.cost = 0
+        self.cost: int = 0
         self.acked: int = 0
         self.waiting: bool = False
         self.fin: int | None = None

@@ -53,7 +53,7 @@ class Streams:
 
     def __init__(self, keyring: Mapping[str, CryptoKey] | None = None) -> None:
         self.out: list[Item] = []
-        self.messengers = 0
+        self.messengers: int = 0
         self.strangers = 0
         self.secrets: Secrets = Secrets(keyring)
         self._sessions = Sessions()

@@ -38,9 +38,9 @@ class Parties:
     """
 
     def __init__(self, flow: Flow, sides: tuple[Side, Side], sessions: Sessions) -> None:
-        self.known = False
-        self.session = Session()
-        self.newest = self.session.newest
+        self.known: bool = False
+        self.session: Session = Session()
+        self.newest: list[int] = self.session.newest
         self._flow = flow
         self._sides = sides
         self._sessions = sessions

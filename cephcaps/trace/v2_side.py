@@ -73,7 +73,7 @@ class Side:
         self.sealed: bool = False
         self.closed: bool = False
         self.silent: bool = False
-        self.unread = 0
+        self.unread: int = 0
         self._tell = tell
         self._banner_size = -1
         self._told = 0  # of what its reader skipped

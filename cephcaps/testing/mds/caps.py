@@ -58,7 +58,7 @@ class CapKeeper:
         self.revoking: dict[Cap, None] = {}
         self.locker: Locker = Locker(self)
         self.holding: Holding = Holding(self.locker, self)
-        self.last_cap_id = 0
+        self.last_cap_id: int = 0
         self.now: float = 0.0
         self._teller = teller
 

@@ -78,7 +78,7 @@ class Replay:
         self._dropped: Recent[int, bool] = Recent()
         """Connections of which not all of that could be kept."""
         self.failures: Counter[str] = Counter()
-        self.strangers = 0
+        self.strangers: int = 0
 
     @property
     def tallies(self) -> dict[Client, Tally]:

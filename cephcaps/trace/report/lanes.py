@@ -65,7 +65,7 @@ class Inode:
         """The last that spoke of it, and knows its path."""
         self.lanes: dict[int, array[int]] = {}
         self.events: array[int] = array("q")
-        self.left_out = 0
+        self.left_out: int = 0
         """Messages in the middle that are not kept."""
         self._head = 0
         self.revokes: int = 0
