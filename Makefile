@@ -1,7 +1,7 @@
 # `make` alone lists what there is to make; each line below also works typed by hand.
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo demo-ceph test test-fast test-pure test-live test-tentacle check fmt ceph tentacle soak bench fuzz mutants compatibility clean
+.PHONY: help setup demo demo-ceph test test-fast test-pure test-live test-tentacle check fmt ceph tentacle soak bench fuzz mutants compatibility docs clean
 
 BASE_PYTHON ?= python3
 PYTHON := .venv/bin/python
@@ -99,6 +99,10 @@ mutants: setup  ## Bugs planted in the engine, and what catches each
 fuzz: setup  ## Mutated bytes at every decoder and handshake, for ten minutes
 	$(PYTHON) -m tests.fuzz --seconds 600
 
+docs: setup  ## Build the pages of docs/ into docs/_build; a warning fails
+	$(PYTHON) -m pip install --quiet --group docs
+	$(PYTHON) -m sphinx -W --keep-going -q -b html docs docs/_build
+
 clean:  ## Remove .venv, caches and builds; Ceph's packages and the Tentacle folder stay
-	rm -rf .venv .hypothesis .mypy_cache .pytest_cache .ruff_cache .benchmarks build dist
+	rm -rf .venv .hypothesis .mypy_cache .pytest_cache .ruff_cache .benchmarks build dist docs/_build
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

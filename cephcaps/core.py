@@ -176,13 +176,13 @@ class Core:
         self.root = root
         self.tickets: Tickets = credentials.tickets
         hostname = metadata.get("hostname", "")
-        self.monitors = MonClient(
+        self.monitors: MonClient = MonClient(
             self, monitors, credentials.tickets, credentials.instance, mon_modes, hostname, self.out, timers
         )
         self._configured = configured
-        self.mds = MdsClient(credentials, mds_modes, metadata, self.out)
+        self.mds: MdsClient = MdsClient(credentials, mds_modes, metadata, self.out)
         self.fscid: int | None = None
-        self.osd_epoch = 0
+        self.osd_epoch: int = 0
         self._known_as = 0  # the global_id of our sessions
         self._mount: tuple[int, float, bool] | None = None  # token, deadline, whether for the root
         self._closing: tuple[int, float] | None = None

@@ -38,7 +38,7 @@ class CapRefs:
         self._timeout = timeout
         self._endoff = endoff
         self._inside = False
-        self.got = Caps()
+        self.got: Caps = Caps()
 
     async def __aenter__(self) -> Self:
         """Wait until they may be used.

@@ -97,4 +97,6 @@ def _leaf(errno: int) -> type[MdsError] | None:
     return None if meant is OSError else type(f"Mds{meant.__name__}", (MdsError, meant), {"__doc__": meant.__doc__})
 
 
-_BY_ERRNO = {number: leaf for number in _errno.errorcode if (leaf := _leaf(number)) is not None}
+_BY_ERRNO: dict[int, type[MdsError]] = {
+    number: leaf for number in _errno.errorcode if (leaf := _leaf(number)) is not None
+}

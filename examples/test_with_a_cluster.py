@@ -6,14 +6,16 @@ The fixture comes with the package; no Ceph is installed and none is needed. Any
 """
 
 import asyncio
+from pathlib import Path
 
 import pytest
 
 import cephcaps
+from cephcaps.testing.plugin import CephTestCluster
 from cephwire.reply import ClientReply
 
 
-async def publish(conf: object, name: str) -> None:
+async def publish(conf: Path, name: str) -> None:
     """The program under test: makes a directory, and gives it its name when all is there."""
     async with cephcaps.connect(conf, timeout=1.0) as client:
         await client.mkdir(f"/.{name}")
@@ -21,7 +23,7 @@ async def publish(conf: object, name: str) -> None:
         await client.rename(f"/.{name}", f"/{name}")
 
 
-def test_it_is_there_when_it_has_its_name(ceph_test_cluster):
+def test_it_is_there_when_it_has_its_name(ceph_test_cluster: CephTestCluster) -> None:
     asyncio.run(publish(ceph_test_cluster.conf, "release"))
 
     async def look() -> bytes:
@@ -31,7 +33,7 @@ def test_it_is_there_when_it_has_its_name(ceph_test_cluster):
     assert asyncio.run(look()) == b"yes"
 
 
-def test_a_slow_cluster_is_told_from_a_broken_one(ceph_test_cluster):
+def test_a_slow_cluster_is_told_from_a_broken_one(ceph_test_cluster: CephTestCluster) -> None:
     ceph_test_cluster.call(lambda cluster: cluster.faults.delay(ClientReply, 2.0))
     with pytest.raises(cephcaps.RequestTimeout):
         asyncio.run(publish(ceph_test_cluster.conf, "late"))

@@ -52,11 +52,11 @@ class Story:
     """Tells a step, lets it happen, and tells the messages that moved."""
 
     def __init__(self, cluster: TestCluster, ada: Client, bob: Client) -> None:
-        self.names = {ada.global_id: "Ada", bob.global_id: "Bob"}
-        self.clients = {"Ada": ada, "Bob": bob}
+        self.names: dict[int, str] = {ada.global_id: "Ada", bob.global_id: "Bob"}
+        self.clients: dict[str, Client] = {"Ada": ada, "Bob": bob}
         self.moved: list[str] = []
-        self.number = 0
-        self.ino = 0  # of the file it is all about, once it is there
+        self.number: int = 0
+        self.ino: int = 0  # of the file it is all about, once it is there
         cluster.mds[0].observer = self._moved
 
     def _moved(self, sent: bool, remote: Remote, message: Any) -> None:

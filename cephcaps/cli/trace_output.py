@@ -108,7 +108,7 @@ class PlainOutput(_Gathering):
         super().__init__()
         self._make_table = make_table
         self._say = say
-        self.table = make_table()
+        self.table: Table = make_table()
         self._now = 0
 
     def begin(self, file: str | None) -> None:

@@ -139,7 +139,7 @@ class Options:
     def __init__(self, name: EntityName, cluster: str, layers: Sequence[Layer], *, home: str = "") -> None:
         self.name = name
         self.cluster = cluster
-        self.layers = tuple(layers)
+        self.layers: tuple[Layer, ...] = tuple(layers)
         self.home = home
 
     def __repr__(self) -> str:

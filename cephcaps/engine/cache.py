@@ -63,15 +63,15 @@ class Rank:
     __slots__ = ("features", "gen", "num_caps", "rank", "read_only", "recovering", "release_at", "releases", "ttl")
 
     def __init__(self, rank: int) -> None:
-        self.rank = rank
-        self.gen = 0
-        self.ttl = 0.0
-        self.num_caps = 0
+        self.rank: int = rank
+        self.gen: int = 0
+        self.ttl: float = 0.0
+        self.num_caps: int = 0
         self.releases: list[CapItem] = []
-        self.release_at = float("inf")
-        self.features = 0
-        self.read_only = False
-        self.recovering = False
+        self.release_at: float = float("inf")
+        self.features: int = 0
+        self.read_only: bool = False
+        self.recovering: bool = False
 
 
 class Cache:

@@ -28,7 +28,7 @@ class Flushes:
 
     def __init__(self, cache: Cache) -> None:
         self._cache = cache
-        self.last_tid = 0
+        self.last_tid: int = 0
 
     @property
     def oldest_tid(self) -> int:

@@ -82,11 +82,11 @@ class Flush:
     __slots__ = ("caps", "ino", "sent_at", "snap", "tid")
 
     def __init__(self, tid: int, ino: int, caps: int, sent_at: float, snap: CapSnap | None = None) -> None:
-        self.tid = tid
-        self.ino = ino
-        self.caps = caps
-        self.sent_at = sent_at
-        self.snap = snap
+        self.tid: int = tid
+        self.ino: int = ino
+        self.caps: int = caps
+        self.sent_at: float = sent_at
+        self.snap: CapSnap | None = snap
 
 
 class SnapContext(NamedTuple):
@@ -119,26 +119,33 @@ class CapSnap:
     )  # fmt: skip
 
     def __init__(self, inode: Inode, context: SnapContext, issued: int, dirty: int, since: float) -> None:
-        self.context = context
-        self.issued = issued
-        self.dirty = dirty
-        self.since = since
-        self.need_flush = False
-        self.writing = False
-        self.flush_tid = 0
-        self.mode, self.uid, self.gid, self.btime = inode.mode, inode.uid, inode.gid, inode.btime
-        self.xattrs, self.xattr_version = inode.xattrs, inode.xattr_version
+        self.context: SnapContext = context
+        self.issued: int = issued
+        self.dirty: int = dirty
+        self.since: float = since
+        self.need_flush: bool = False
+        self.writing: bool = False
+        self.flush_tid: int = 0
+        self.mode: int = inode.mode
+        self.uid: int = inode.uid
+        self.gid: int = inode.gid
+        self.btime: int = inode.btime
+        self.xattrs: dict[str, bytes] | None = inode.xattrs
+        self.xattr_version: int = inode.xattr_version
         self.finish(inode)
 
     def finish(self, inode: Inode) -> None:
         """Nothing from before the snapshot is written any more: this is how it stays."""
         self.writing = False
-        self.size = inode.size
-        self.mtime, self.atime, self.ctime = inode.mtime, inode.atime, inode.ctime
-        self.change_attr = inode.change_attr
-        self.time_warp_seq = inode.time_warp_seq
-        self.truncate_seq, self.truncate_size = inode.truncate_seq, inode.truncate_size
-        self.layout = inode.layout
+        self.size: int = inode.size
+        self.mtime: int = inode.mtime
+        self.atime: int = inode.atime
+        self.ctime: int = inode.ctime
+        self.change_attr: int = inode.change_attr
+        self.time_warp_seq: int = inode.time_warp_seq
+        self.truncate_seq: int = inode.truncate_seq
+        self.truncate_size: int = inode.truncate_size
+        self.layout: FileLayout = inode.layout
 
 
 class DirtyData:
@@ -152,10 +159,10 @@ class DirtyData:
     __slots__ = ("again", "context", "since", "writing_back")
 
     def __init__(self, context: SnapContext, since: float) -> None:
-        self.context = context
-        self.since = since
-        self.writing_back = False
-        self.again = False
+        self.context: SnapContext = context
+        self.since: float = since
+        self.writing_back: bool = False
+        self.again: bool = False
 
 
 class RefWait:
@@ -171,13 +178,13 @@ class RefWait:
     __slots__ = ("deadline", "endoff", "mode", "need", "since", "token", "want")
 
     def __init__(self, token: int, mode: int, need: int, want: int, endoff: int, since: float, deadline: float) -> None:
-        self.token = token
-        self.mode = mode
-        self.need = need
-        self.want = want
-        self.endoff = endoff
-        self.since = since
-        self.deadline = deadline
+        self.token: int = token
+        self.mode: int = mode
+        self.need: int = need
+        self.want: int = want
+        self.endoff: int = endoff
+        self.since: float = since
+        self.deadline: float = deadline
 
 
 class Hook(NamedTuple):
@@ -224,20 +231,23 @@ class Use:
 
     def __init__(self, size: int) -> None:
         self.modes: dict[int, int] = {}
-        self.rd = self.wr = self.cache = self.buffer = 0
+        self.rd: int = 0
+        self.wr: int = 0
+        self.cache: int = 0
+        self.buffer: int = 0
         self.head: SnapContext | None = None
-        self.dirty_since = 0.0
+        self.dirty_since: float = 0.0
         self.dirty_data: list[DirtyData] = []
-        self.cached_gen = 0
+        self.cached_gen: int = 0
         self.lost: Exception | None = None
         self.cap_snaps: list[CapSnap] = []
-        self.wanted_max_size = 0
-        self.requested_max_size = 0
-        self.reported_size = size
+        self.wanted_max_size: int = 0
+        self.requested_max_size: int = 0
+        self.reported_size: int = size
         self.waiting: deque[RefWait] = deque()
         self.hooks: deque[Hook] = deque()
         self.error: Exception | None = None
-        self.errors = 0
+        self.errors: int = 0
 
     @property
     def over(self) -> bool:

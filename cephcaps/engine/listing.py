@@ -32,7 +32,7 @@ class Listing:
     __slots__ = ("gen", "mark", "names")
 
     def __init__(self, mark: int) -> None:
-        self.mark = mark
+        self.mark: int = mark
         self.gen: int | None = None
         self.names: dict[str, None] = {}
 

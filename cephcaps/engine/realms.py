@@ -62,19 +62,19 @@ class Realm:
     )  # fmt: skip
 
     def __init__(self, ino: int) -> None:
-        self.ino = ino
-        self.told = False
-        self.created = 0
-        self.seq = 0
-        self.parent = 0
-        self.parent_since = 0
+        self.ino: int = ino
+        self.told: bool = False
+        self.created: int = 0
+        self.seq: int = 0
+        self.parent: int = 0
+        self.parent_since: int = 0
         self.snaps: tuple[int, ...] = ()
         self.prior_parent_snaps: tuple[int, ...] = ()
         self.change_attr: int | None = None
         self.last_modified: int | None = None
-        self.context = NO_CONTEXT
+        self.context: SnapContext = NO_CONTEXT
         self.children: dict[int, None] = {}
-        self.num_inodes = 0
+        self.num_inodes: int = 0
 
     def take(self, told: SnapRealm) -> bool:
         """Take in what is told unless we know newer; gives whether its context may be another now.
@@ -87,7 +87,9 @@ class Realm:
             return False
         before = self.told, self.seq, self.parent_since, self.snaps, self.prior_parent_snaps
         self.told = True
-        self.created, self.seq, self.parent_since = told.created, told.seq, told.parent_since
+        self.created = told.created
+        self.seq = told.seq
+        self.parent_since = told.parent_since
         self.snaps, self.prior_parent_snaps = told.snaps, told.prior_parent_snaps
         self.change_attr, self.last_modified = told.change_attr, told.last_modified
         return before != (True, self.seq, self.parent_since, self.snaps, self.prior_parent_snaps)

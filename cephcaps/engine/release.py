@@ -27,7 +27,7 @@ class Releases:
 
     def __init__(self, cache: Cache) -> None:
         self._cache = cache
-        self.sent = [0, 0]
+        self.sent: list[int] = [0, 0]
 
     def drop(self, inode: Inode, now: float) -> None:
         """Forget ``inode``; its caps go out with the next batch."""

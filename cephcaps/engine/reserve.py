@@ -21,7 +21,7 @@ class Reservation:
 
     def __init__(self, pool: Pool, count: int) -> None:
         self._pool = pool
-        self.count = count
+        self.count: int = count
 
     def end(self) -> None:
         """What is left of it is free again."""
@@ -43,8 +43,8 @@ class Pool:
     def __init__(self, shrink: Callable[[int], None], limit: int = DEFAULT_LIMIT) -> None:
         self._shrink = shrink
         self.limit = limit
-        self.used = 0
-        self.reserved = 0
+        self.used: int = 0
+        self.reserved: int = 0
 
     @property
     def available(self) -> int:

@@ -69,10 +69,10 @@ class Carrier:
     """
 
     def __init__(self, dialer: Dialer, owner: Owner, addr: EntityAddr) -> None:
-        self.addr = addr
-        self.link = dialer.new_link()
+        self.addr: EntityAddr = addr
+        self.link: Link = dialer.new_link()
         self.connection: Connection | None = None
-        self.broken = 0
+        self.broken: int = 0
         self._dialer = dialer
         self._owner = owner
         self._dial_at = NEVER

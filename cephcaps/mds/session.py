@@ -68,18 +68,18 @@ class Session:
 
     def __init__(self, host: SessionHost, rank: int, info: MdsInfo, addr: EntityAddr, metadata: dict[str, str]) -> None:
         self.rank = rank
-        self.gid = info.gid
-        self.name = info.name
+        self.gid: int = info.gid
+        self.name: str = info.name
         self.state: SessionState = "opening"
-        self.seq = 0
-        self.cap_gen = 0
-        self.features = 0
-        self.why = ""
+        self.seq: int = 0
+        self.cap_gen: int = 0
+        self.features: int = 0
+        self.why: str = ""
         self.final: Exception | None = None
-        self.read_only = False
+        self.read_only: bool = False
         self.metadata = metadata
-        self.carrier = Carrier(host, self, addr)
-        self.renewals = Renewals()
+        self.carrier: Carrier = Carrier(host, self, addr)
+        self.renewals: Renewals = Renewals()
         self._host = host
         self._answer_by = NEVER
         self._greeted = False  # over this link the MDS has been asked to open, or told what we hold
@@ -353,7 +353,8 @@ class Session:
                 self._unseat(f"{self.who} is no longer the MDS of rank {self.rank}, and nobody else is yet", now)
             return
         if info.gid != self.gid:
-            self.gid, self.name = info.gid, info.name
+            self.gid = info.gid
+            self.name = info.name
             self._unseat(f"rank {self.rank} is taken over by {info.name}", now)
             self.carrier.renew(addr)
         if self.state == "opening" and self.connection is None and info.state >= MdsState.CLIENTREPLAY:

@@ -92,12 +92,12 @@ class Connection:
         self.peer_type = peer_type
         self.global_id = global_id
         self.link = link
-        self.phase = Phase.BANNER
+        self.phase: Phase = Phase.BANNER
         self.out: list[bytes] = []
         self.con_mode = ConMode.CRC
         self.addr: EntityAddr | None = None
         self.tap: Tap | None = None
-        self.last_heard = 0.0
+        self.last_heard: float = 0.0
         self.keepalive_acked = 0
         self.leftover: list[Leftover] = []
         self.unknown: Counter[int] = Counter()

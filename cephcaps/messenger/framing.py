@@ -75,7 +75,7 @@ class FrameReader:
     def __init__(self) -> None:
         self.transcript: bytearray | None = bytearray()
         self.limit = MAX_HANDSHAKE_FRAME
-        self.skipped = 0
+        self.skipped: int = 0
         self._secure: SecureStream | None = None
         self._buffer = b""  # frames are cut out of what was fed as it is
         self._at = 0

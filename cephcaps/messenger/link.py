@@ -96,15 +96,15 @@ class Link:
     )
 
     def __init__(self, cookie: int) -> None:
-        self.cookie = cookie
-        self.lossy = not cookie
-        self.peer_cookie = 0
-        self.connect_seq = 0
-        self.in_seq = 0
-        self.out_seq = 0
+        self.cookie: int = cookie
+        self.lossy: bool = not cookie
+        self.peer_cookie: int = 0
+        self.connect_seq: int = 0
+        self.in_seq: int = 0
+        self.out_seq: int = 0
         self.unacked: deque[Outgoing] = deque()
-        self.peer_num = -1
-        self.peer_features = 0
+        self.peer_num: int = -1
+        self.peer_features: int = 0
 
     def number(self, message: Any, tid: int, version: int | None, priority: int = Priority.DEFAULT) -> Outgoing:
         """Encode a message in the layout of ``version`` (our newest if None), and keep it until it is acknowledged."""
@@ -134,7 +134,9 @@ class Link:
 
     def forgotten(self, *, wholly: bool) -> None:
         """The peer knows nothing of the session, or nothing of what it sent: what we are to it begins anew."""
-        self.peer_cookie = self.connect_seq = self.in_seq = 0
+        self.peer_cookie = 0
+        self.connect_seq = 0
+        self.in_seq = 0
         if wholly:
             self.unacked.clear()
             self.out_seq = 0

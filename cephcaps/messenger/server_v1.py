@@ -13,7 +13,7 @@ from cephcaps.errors import ConnectionFailed
 from cephcaps.messenger.connection import Owner, Phase
 from cephcaps.messenger.framing import MAX_HANDSHAKE_FRAME
 from cephcaps.messenger.link import Instance, Link
-from cephcaps.messenger.server import Host
+from cephcaps.messenger.server import Host, Login
 from cephcaps.messenger.v1_stream import SEQ_SIZE, StreamV1, acks
 from cephwire.codec import Codec
 from cephwire.control import AuthBadMethod, AuthReplyMore, AuthRequest, ConMode
@@ -62,7 +62,7 @@ class ServerConnectionV1(StreamV1):
 
     def __init__(self, owner: Owner, host: Host, addr: EntityAddr, peer: EntityAddr) -> None:
         super().__init__(owner, Instance(addr.nonce, AddrType.LEGACY), EntityType.CLIENT, peer, 0, Link(0))
-        self.login = host.login()
+        self.login: Login = host.login()
         self._host = host
         self.out.append(server_banners.encode(ServerBanner(addr.legacy(), peer.legacy())))
 
@@ -115,7 +115,7 @@ class ServerConnectionV1(StreamV1):
             if isinstance(answer, AuthReplyMore):
                 self._reply(MsgrTag.CHALLENGE_AUTHORIZER, payload=proof)
                 return False
-            self.global_id = answer.global_id
+            self.global_id: int = answer.global_id
         return self._settle(connect, proof)
 
     def _settle(self, connect: MsgConnect, proof: bytes) -> bool:

@@ -14,7 +14,7 @@ from cephcaps.messenger.connection import Connection, Owner, Phase
 from cephcaps.messenger.framing import MAX_FRAME, FrameReader, FrameWriter
 from cephcaps.messenger.link import Instance, Link
 from cephcaps.messenger.secure import SecureStream
-from cephcaps.messenger.server import Host
+from cephcaps.messenger.server import Host, Login
 from cephwire.codec import Codec
 from cephwire.control import (
     FRAMES,
@@ -81,7 +81,7 @@ class ServerConnectionV2(Connection):
     def __init__(self, owner: Owner, host: Host, addr: EntityAddr, peer: EntityAddr) -> None:
         super().__init__(owner, Instance(addr.nonce), EntityType.CLIENT, peer, 0, Link(0))
         self.out.append(OUR_BANNER)
-        self.login = host.login()
+        self.login: Login = host.login()
         self._host = host
         self._banner_size = -1
         self._reader = FrameReader()
@@ -150,7 +150,7 @@ class ServerConnectionV2(Connection):
             case Phase.READY, Keepalive2():
                 self.out.append(self._writer.frame(Tag.KEEPALIVE2_ACK, segments))
             case Phase.READY, Keepalive2Ack():
-                self.keepalive_acked = frame.stamp
+                self.keepalive_acked: int = frame.stamp
             case Phase.HELLO, Hello():
                 self.phase = Phase.AUTH
             case Phase.AUTH, AuthRequest():
@@ -196,7 +196,7 @@ class ServerConnectionV2(Connection):
         if not hmac.compare_digest(frame.signature, self._expected_signature):
             raise ProtocolViolation(f"{self.who} signed another handshake than the one we had")
         self._reader.limit = MAX_FRAME
-        self.phase = Phase.IDENT
+        self.phase: Phase = Phase.IDENT
 
     def _introduced(self, frame: ClientIdent, now: float) -> None:
         if not any(addr in self._host.addrs for addr in addresses(frame.target_addr)):

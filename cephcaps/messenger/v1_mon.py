@@ -73,5 +73,5 @@ class MonConnectionV1(ConnectionV1):
             self._ask(self._offered, self._login.more(reply.result_bl))
             return
         self._login.done(AuthDone(reply.global_id, ConMode.CRC, reply.result_bl), self._now)
-        self.global_id = reply.global_id
+        self.global_id: int = reply.global_id
         self._begin(self._now)

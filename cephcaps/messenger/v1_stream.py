@@ -127,7 +127,7 @@ class StreamV1(Connection):
                     # The very bytes: they are the peer's clock, which need not be one that we can write.
                     self._write(MsgrTag.KEEPALIVE2_ACK, (yield SEQ_SIZE))
                 case MsgrTag.KEEPALIVE2_ACK:
-                    self.keepalive_acked = keepalives.decode((yield SEQ_SIZE)).stamp
+                    self.keepalive_acked: int = keepalives.decode((yield SEQ_SIZE)).stamp
                 case MsgrTag.KEEPALIVE:
                     pass
                 case MsgrTag.CLOSE:

@@ -171,7 +171,7 @@ class ConnectionV2(Connection):
                 # The very bytes: they are the peer's clock, which need not be one that we can write.
                 self.out.append(self._writer.frame(Tag.KEEPALIVE2_ACK, segments))
             case Phase.READY, Keepalive2Ack():
-                self.keepalive_acked = frame.stamp
+                self.keepalive_acked: int = frame.stamp
             case Phase.HELLO, Hello():
                 self._hello(frame)
             case Phase.AUTH, AuthBadMethod():
@@ -224,8 +224,8 @@ class ConnectionV2(Connection):
             raise ProtocolViolation(f"{self.who} gave us the global id {frame.global_id}, over 63 bits")
         secrets = self._authenticator.done(frame, now)
         if self.peer_type is EntityType.MON:
-            self.global_id = frame.global_id
-        self.con_mode = ConMode(frame.con_mode)
+            self.global_id: int = frame.global_id
+        self.con_mode: ConMode = ConMode(frame.con_mode)
         received, self._reader.transcript = self._reader.transcript or b"", None
         self._expected_signature = _signature(secrets.session_key, self._sent)
         if self.con_mode is ConMode.SECURE:
@@ -243,7 +243,7 @@ class ConnectionV2(Connection):
                 f"{self.who} signed another handshake than the one we had: someone changed it on the way"
             )
         self._reader.limit = MAX_FRAME
-        self.phase = Phase.IDENT
+        self.phase: Phase = Phase.IDENT
         link = self.link
         if link.peer_cookie:
             link.connect_seq += 1

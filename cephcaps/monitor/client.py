@@ -104,7 +104,7 @@ class MonClient:
         self.connection: Connection | None = None
         self.errors: dict[EntityAddr, Exception] = {}
         self.monmap: Any = None
-        self.commands = Commands(out)
+        self.commands: Commands = Commands(out)
         self._host = host
         self._candidates = candidates
         self._tickets = tickets

@@ -34,8 +34,8 @@ class Hunt:
     """
 
     def __init__(self, patience: float, fraction: Callable[[], float]) -> None:
-        self.due = 0.0
-        self.patience = patience
+        self.due: float = 0.0
+        self.patience: float = patience
         self._first_patience = patience
         self._fraction = fraction
         self._pause = FIRST_PAUSE

@@ -45,7 +45,7 @@ class Supervisor:
         self._data = data
         self._recorder = recorder
         self._recording_timer: asyncio.TimerHandle | None = None
-        self.loop = asyncio.get_running_loop()
+        self.loop: asyncio.AbstractEventLoop = asyncio.get_running_loop()
         self._pid = os.getpid()
         self._sockets: dict[Connection, SocketProtocol] = {}
         self._dials: dict[Connection, anyio.CancelScope] = {}

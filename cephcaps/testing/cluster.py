@@ -90,14 +90,14 @@ class TestCluster:
         entropy: Entropy | None = None,
     ) -> None:
         entropy = os.urandom if entropy is None else entropy
-        self.fsid = uuid.UUID(bytes=entropy(16), version=4)
+        self.fsid: uuid.UUID = uuid.UUID(bytes=entropy(16), version=4)
         self._auth = auth
         self._modes = {None: (ConMode.SECURE, ConMode.CRC), "crc": (ConMode.CRC,), "secure": (ConMode.SECURE,)}[ms_mode]
         self._messengers = tuple(MESSENGERS[messenger] for messenger in messengers)
         self._clients = clients
         self._timeouts = session_timeout, session_autoclose
         self._entropy = entropy
-        self.keys = KeyServer(entropy, key_type)
+        self.keys: KeyServer = KeyServer(entropy, key_type)
         self.mds: dict[int, Mds] = {}
         self._ranks: dict[int, Served] = {}
         self._folder: Path | None = None

@@ -71,7 +71,7 @@ class Daemon:
         self.remotes: dict[EntityAddr, Remote] = {}
         self.gates: list[Callable[[Any], float | None]] = []
         self.observer: Callable[[bool, Remote, Any], None] | None = None
-        self.now = 0.0
+        self.now: float = 0.0
         self._cookies = 0
         self._kept: dict[Remote, tuple[float, list[Kept]]] = {}
 

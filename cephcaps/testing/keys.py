@@ -169,10 +169,10 @@ class MonLogin:
 
     def __init__(self, keys: KeyServer) -> None:
         self.keys = keys
-        self.secrets = NO_SECRETS
-        self.challenge = int.from_bytes(keys.entropy(8), "little")
+        self.secrets: Secrets = NO_SECRETS
+        self.challenge: int = int.from_bytes(keys.entropy(8), "little")
         self.name = ""
-        self.global_id = 0
+        self.global_id: int = 0
         self._promised = 0
         self._mode = ConMode.CRC
 
@@ -266,11 +266,11 @@ class ServiceLogin:
 
     def __init__(self, keys: KeyServer) -> None:
         self.keys = keys
-        self.secrets = NO_SECRETS
+        self.secrets: Secrets = NO_SECRETS
         self.name = ""
         self.off_by = 0
         self.nonces: list[int] = []
-        self.challenge = int.from_bytes(keys.entropy(8), "little")
+        self.challenge: int = int.from_bytes(keys.entropy(8), "little")
         self._mode = ConMode.CRC
 
     def request(self, frame: AuthRequest, mode: ConMode) -> AuthReplyMore | AuthDone | AuthBadMethod:
@@ -306,7 +306,7 @@ class NoLogin:
     def __init__(self, keys: KeyServer | None = None, *, to_mon: bool) -> None:
         self.secrets = NO_SECRETS
         self.to_mon = to_mon
-        self.name = ""
+        self.name: str = ""
         self._keys = keys
 
     def request(self, frame: AuthRequest, mode: ConMode) -> AuthReplyMore | AuthDone | AuthBadMethod:

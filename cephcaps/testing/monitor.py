@@ -84,7 +84,7 @@ class Monitor(Daemon):
     def __init__(self, addr: EntityAddr, con_modes: tuple[ConMode, ...], keys: KeyServer, maps: Maps, *, cephx: bool):
         super().__init__(addr, con_modes)
         self.maps = maps
-        self.config = dict(CLIENT_CONFIG)
+        self.config: dict[str, str] = dict(CLIENT_CONFIG)
         self._keys = keys
         self._cephx = cephx
         self._clients: dict[Remote, _Client] = {}

@@ -21,7 +21,7 @@ class Served:
     def __init__(self, daemon: Daemon) -> None:
         self.daemon = daemon
         self.sockets: dict[ServerConnection, _Socket] = {}
-        self.frozen = False
+        self.frozen: bool = False
         self._held: list[Callable[[], None]] = []
         self._loop = asyncio.get_running_loop()
         self._timer: asyncio.TimerHandle | None = None

@@ -38,8 +38,8 @@ class Connection:
 
     def __init__(self) -> None:
         self.stream: ByteStream | None = None
-        self.reset = False
-        self.ended = False
+        self.reset: bool = False
+        self.ended: bool = False
 
 
 class Half:
@@ -80,19 +80,19 @@ class Half:
     other: Half
 
     def __init__(self, key: bytes, connection: Connection, to_daemon: bool) -> None:
-        self.key = key
-        self.connection = connection
-        self.to_daemon = to_daemon
+        self.key: bytes = key
+        self.connection: Connection = connection
+        self.to_daemon: bool = to_daemon
         self.first: int | None = None
-        self.next = 0
+        self.next: int = 0
         self.held: list[tuple[int, bytes]] = []
-        self.cost = 0
-        self.acked = 0
-        self.waiting = False
+        self.cost: int = 0
+        self.acked: int = 0
+        self.waiting: bool = False
         self.fin: int | None = None
-        self.finished = False
+        self.finished: bool = False
         self.deliver: Callable[[bool, bytes, int], None] | None = None
-        self.seen = 0
+        self.seen: int = 0
 
     def begin(self, seq: int) -> None:
         """``seq`` is the first byte's."""

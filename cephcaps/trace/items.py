@@ -18,7 +18,8 @@ class Flow:
 
     Attributes:
         number: counts the connections of the trace, from 1.
-        client, daemon: the ends' addresses, ``127.0.0.1:6800`` or ``[::1]:6800``.
+        client: that end's address, ``127.0.0.1:6800`` or ``[::1]:6800``.
+        daemon: the other end's.
         client_id: the client's global id; None while unknown.
         daemon_type: `cephwire.entity.EntityType` of the daemon; None while unknown.
         daemon_num: its number, such as an MDS's rank; None while unknown.

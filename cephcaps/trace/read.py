@@ -43,7 +43,7 @@ class TraceReader:
     """
 
     def __init__(self, file: BinaryIO, keyring: Mapping[str, CryptoKey] | None = None) -> None:
-        self.packets = 0
+        self.packets: int = 0
         self._batches = batches(file)
         self._streams = Streams(keyring)
 

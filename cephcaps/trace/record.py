@@ -79,7 +79,7 @@ class Recorder:
     """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
-        self.path = os.fspath(path)
+        self.path: str = os.fspath(path)
         self.failure: str | None = None
         try:
             self._file = _open(self.path)  # -1 when it is closed

@@ -79,13 +79,13 @@ class Selection:
         since: Moment | None = None,
         until: Moment | None = None,
     ) -> None:
-        self.types = tuple(types)
-        self.inos = frozenset(inos)
-        self.clients = frozenset(clients)
-        self.ranks = frozenset(ranks)
+        self.types: tuple[str, ...] = tuple(types)
+        self.inos: frozenset[int] = frozenset(inos)
+        self.clients: frozenset[int] = frozenset(clients)
+        self.ranks: frozenset[int] = frozenset(ranks)
         self.since = since
         self.until = until
-        self.everything = not (self.types or self.inos or self.clients or self.ranks or since or until)
+        self.everything: bool = not (self.types or self.inos or self.clients or self.ranks or since or until)
         self._first: int | None = None
         self._by_label: dict[str, bool] = {}
         self._asked: Recent[tuple[int | str, int], bool] = Recent()

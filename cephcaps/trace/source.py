@@ -48,7 +48,7 @@ class Source:
         self._read = getattr(file, "read1", file.read)
         self._packed = b""
         self._inflate: zlib._Decompress | None = None
-        self.damage = ""
+        self.damage: str = ""
         self._first = self._more(b"", 2)
         if self._first[:2] == GZIP_MAGIC:
             self._packed, self._first = self._first, b""

@@ -53,9 +53,9 @@ class Streams:
 
     def __init__(self, keyring: Mapping[str, CryptoKey] | None = None) -> None:
         self.out: list[Item] = []
-        self.messengers = 0
+        self.messengers: int = 0
         self.strangers = 0
-        self.secrets = Secrets(keyring)
+        self.secrets: Secrets = Secrets(keyring)
         self._sessions = Sessions()
         self._v1_sessions = V1Sessions()
         self._reading: dict[Stream, Reader] = {}

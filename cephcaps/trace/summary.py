@@ -88,7 +88,7 @@ class Summary:
     """
 
     def __init__(self) -> None:
-        self.incomplete = False
+        self.incomplete: bool = False
         self.first: int | None = None
         self.last: int | None = None
         self._types: dict[int, TypeCount] = {}

@@ -36,7 +36,7 @@ class Table:
     """
 
     def __init__(self, *, sought: frozenset[int] = frozenset(), absolute: bool = False) -> None:
-        self.known = Known()
+        self.known: Known = Known()
         self._sought = sought
         self._absolute = absolute
         self._first: int | None = None

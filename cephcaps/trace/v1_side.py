@@ -66,7 +66,7 @@ class Carried:
 
     def __init__(self) -> None:
         self.client_id: int | None = None
-        self.seq = 0
+        self.seq: int = 0
 
 
 class Both:
@@ -80,10 +80,10 @@ class Both:
     __slots__ = ("agreed", "flow", "footer", "out")
 
     def __init__(self, flow: Flow, out: list[Item]) -> None:
-        self.flow = flow
-        self.out = out
-        self.footer = 0
-        self.agreed = False
+        self.flow: Flow = flow
+        self.out: list[Item] = out
+        self.footer: int = 0
+        self.agreed: bool = False
 
 
 class Side:
@@ -102,14 +102,14 @@ class Side:
         self.to_daemon = to_daemon
         self.other = self
         self.handshaking = True
-        self.need = 0
-        self.carried = Carried()
+        self.need: int = 0
+        self.carried: Carried = Carried()
         # Bound once: a reader that stays is told by its identity.
         self.messages: Reader = self._read_messages
         self.seq: Reader = self._read_seq
         self.search: Reader = self._read_search
         self.read: Reader = self.search
-        self.pending = bytearray()
+        self.pending: bytearray = bytearray()
         self._both = both
         self._skipped = 0  # bytes since the stream was lost
         self._src = (0, 0)  # of the last message

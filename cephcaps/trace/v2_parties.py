@@ -38,9 +38,9 @@ class Parties:
     """
 
     def __init__(self, flow: Flow, sides: tuple[Side, Side], sessions: Sessions) -> None:
-        self.known = False
-        self.session = Session()
-        self.newest = self.session.newest
+        self.known: bool = False
+        self.session: Session = Session()
+        self.newest: list[int] = self.session.newest
         self._flow = flow
         self._sides = sides
         self._sessions = sessions
@@ -113,7 +113,8 @@ class Parties:
 
     def _carry(self, session: Session) -> None:
         """The messages are those of ``session`` from here on."""
-        self.session, self.newest = session, session.newest
+        self.session = session
+        self.newest = session.newest
         if session.daemon_num is not None:
             self._flow.daemon_num = session.daemon_num
         self._settled()

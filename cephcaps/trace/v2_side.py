@@ -61,13 +61,19 @@ class Side:
     )
 
     def __init__(self, to_daemon: bool, tell: Tell) -> None:
-        self.to_daemon = to_daemon
-        self.reader = FrameReader()
+        self.to_daemon: bool = to_daemon
+        self.reader: FrameReader = FrameReader()
         self.reader.transcript = None
         self.reader.limit = MAX_FRAME
         self.entity_type: int | None = None
-        self.begun = self.missed = self.lost = self.waits = self.sealed = self.closed = self.silent = False
-        self.unread = 0
+        self.begun: bool = False
+        self.missed: bool = False
+        self.lost: bool = False
+        self.waits: bool = False
+        self.sealed: bool = False
+        self.closed: bool = False
+        self.silent: bool = False
+        self.unread: int = 0
         self._tell = tell
         self._banner_size = -1
         self._told = 0  # of what its reader skipped

@@ -31,7 +31,7 @@ class View:
     __slots__ = ("_known", "_sought", "flow")
 
     def __init__(self, known: Known, flow: Flow, sought: frozenset[int]) -> None:
-        self.flow = flow
+        self.flow: Flow = flow
         self._known = known
         self._sought = sought
 

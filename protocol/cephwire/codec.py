@@ -38,7 +38,7 @@ class Codec(Generic[T]):
             inner = inner.subcon
         self.schema = schema
         self.newest = newest
-        self.name = name or (inner.cls.__name__ if isinstance(inner, s.Record) else type(inner).__name__)
+        self.name: str = name or (inner.cls.__name__ if isinstance(inner, s.Record) else type(inner).__name__)
         self._quick: dict[int | None, Decoder] = {}
         self._exact: dict[int | None, Decoder] = {}
         self._encoders: dict[int | None, Encoder] = {}

@@ -104,7 +104,7 @@ class Emitter:
         self.names: dict[str, Any] = dict(HELPERS)
         self.scopes: list[dict[str, str]] = []
         self.run: list[tuple[str, str, str, int]] = []  # path, struct code, variable or expression, size
-        self.depth = 1
+        self.depth: int = 1
         self._serial = 0
 
     def line(self, text: str) -> None:

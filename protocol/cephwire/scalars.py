@@ -63,7 +63,7 @@ class UtimeWord(Construct):
         return 8
 
 
-Blob = BlobWord()
-Text = TextWord()
-Bitset = BitsetWord()
-Utime = UtimeWord()
+Blob: BlobWord = BlobWord()
+Text: TextWord = TextWord()
+Bitset: BitsetWord = BitsetWord()
+Utime: UtimeWord = UtimeWord()

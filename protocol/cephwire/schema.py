@@ -110,7 +110,7 @@ class Record(Subconstruct):
     def __init__(self, cls: type[msgspec.Struct], struct: Struct) -> None:
         super().__init__(struct)
         self.cls = cls
-        self.hidden = frozenset(
+        self.hidden: frozenset[Any] = frozenset(
             sub.name for sub in struct.subcons if sub.name and isinstance(unnamed(sub), (LengthOf, Const))
         )
         visible = {sub.name for sub in struct.subcons if sub.name} - self.hidden
@@ -171,7 +171,7 @@ class Versioned(Subconstruct):
         super().__init__(subcon)
         self.newest = newest
         self.compat = compat
-        self.writes = newest if writes is None else writes
+        self.writes: int = newest if writes is None else writes
 
     def _parse(self, stream: Any, context: Any, path: str) -> Any:
         struct_v = Int8ul._parse(stream, context, path)
@@ -353,7 +353,7 @@ class Switch(Construct):
     def __init__(self, key: str, cases: Mapping[int, Construct], default: Construct) -> None:
         super().__init__()
         self.key = key
-        self.cases = dict(cases)
+        self.cases: dict[int, Any] = dict(cases)
         self.default = default
         self.flagbuildnone = True
 
@@ -390,7 +390,7 @@ class Tagged(Construct):
 
     def __init__(self, cases: Mapping[int, Record | Versioned]) -> None:
         super().__init__()
-        self.cases = dict(cases)
+        self.cases: dict[int, Record | Versioned] = dict(cases)
         self.tags = {
             (case.subcon if isinstance(case, Versioned) else case).cls: tag for tag, case in self.cases.items()
         }

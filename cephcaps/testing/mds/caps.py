@@ -56,10 +56,10 @@ class CapKeeper:
 
     def __init__(self, teller: CapTeller) -> None:
         self.revoking: dict[Cap, None] = {}
-        self.locker = Locker(self)
-        self.holding = Holding(self.locker, self)
-        self.last_cap_id = 0
-        self.now = 0.0
+        self.locker: Locker = Locker(self)
+        self.holding: Holding = Holding(self.locker, self)
+        self.last_cap_id: int = 0
+        self.now: float = 0.0
         self._teller = teller
 
     # Caps

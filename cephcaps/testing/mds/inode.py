@@ -147,14 +147,15 @@ class Inode(Attributes):
         self.caps: dict[Session, Cap] = {}
         self.loner: Session | None = None
         self.want_loner: Session | None = None
-        self.wanting = 0
+        self.wanting: int = 0
         self.auth, self.link, self.xattr, self.file = (Lock(self, kind) for kind in "ALXF")
         self.snap: Lock | None = None
         self.max_size: dict[int, int] = {}
         self.safe_ranges: dict[int, int] | None = None
         self.waiting: tuple[Request, ...] = ()
         self.names: dict[str, NameLock] = {}
-        self.own_realm = self.unlinked = False
+        self.own_realm: bool = False
+        self.unlinked: bool = False
         self.realm: Realm | None = None
         self.file_locks: dict[int, list[FileLock]] = {}
 

@@ -77,7 +77,7 @@ class Takeover:
 
     def __init__(self, mds: Mds, legacy: Legacy, deadline: float) -> None:
         self._mds = mds
-        self.missing = dict(legacy.sessions)
+        self.missing: dict[int, Session] = dict(legacy.sessions)
         self.deadline = deadline
         self._later: list[tuple[Remote, MessageHeader, Any]] = []
         self._told: list[tuple[Session, ClientReconnect]] = []

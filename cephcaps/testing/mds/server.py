@@ -74,16 +74,16 @@ class Mds(Daemon):
         super().__init__(addr, con_modes)
         self._keys, self._cephx = keys, cephx
         self.maps = maps
-        self.tree = Tree(maps.created)
-        self.snapshots = Snapshots(self.tree.root)
-        self.walker = Walker(self.tree, self.snapshots)
-        self.caps = CapKeeper(self)
-        self.ranges = Ranges(self)
-        self.leases = Leases(self)
-        self.file_locks = FileLocks(self)
-        self.sessions = Sessions(self)
+        self.tree: Tree = Tree(maps.created)
+        self.snapshots: Snapshots = Snapshots(self.tree.root)
+        self.walker: Walker = Walker(self.tree, self.snapshots)
+        self.caps: CapKeeper = CapKeeper(self)
+        self.ranges: Ranges = Ranges(self)
+        self.leases: Leases = Leases(self)
+        self.file_locks: FileLocks = FileLocks(self)
+        self.sessions: Sessions = Sessions(self)
         self.on_evict: Callable[[EntityAddr], None] = lambda addr: None
-        self.state = "active"
+        self.state: str = "active"
         self.on_state: Callable[[str], None] = lambda state: None
         self._takeover: Takeover | None = None
         self._taker = ClientCapsTaker(self)
@@ -112,7 +112,8 @@ class Mds(Daemon):
     def take_over(self, legacy: Legacy, now: float, timeout: float = RECONNECT_TIMEOUT) -> None:
         """Be the next daemon of a rank; its clients have so many seconds to come back."""
         self._enter(now)
-        self.tree, self.snapshots = legacy.tree, legacy.snapshots
+        self.tree = legacy.tree
+        self.snapshots = legacy.snapshots
         self.walker = Walker(self.tree, self.snapshots)
         self.caps.last_cap_id = legacy.last_cap_id
         self.state, self._takeover = "reconnect", Takeover(self, legacy, now + timeout)

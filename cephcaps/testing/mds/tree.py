@@ -26,7 +26,7 @@ class Tree:
     """
 
     def __init__(self, stamp: int) -> None:
-        self.root = Inode(ROOT_INO, stat.S_IFDIR | 0o755, stamp)
+        self.root: Inode = Inode(ROOT_INO, stat.S_IFDIR | 0o755, stamp)
         self.inodes: dict[int, Inode] = {ROOT_INO: self.root}
         self._next_ino = FIRST_INO
 

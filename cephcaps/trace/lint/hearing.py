@@ -50,7 +50,7 @@ class Hearing:
     """
 
     def __init__(self, state: State, groups: Sequence[Rules]) -> None:
-        self.messages = 0
+        self.messages: int = 0
         self._state = state
         self._groups = groups
         self._keys: dict[int, ClientKey] = {}  # by flow, the client it was taken for

@@ -107,7 +107,9 @@ class Cap:
     )  # fmt: skip
 
     def __init__(self, ino: int, cap_id: int, *, whole: bool) -> None:
-        self.ino, self.cap_id, self.whole = ino, cap_id, whole
+        self.ino: int = ino
+        self.cap_id: int = cap_id
+        self.whole: bool = whole
         self.state, self.since = CapState.HELD, 0
         self.seq: int | None = None
         self.mseq: int | None = None
@@ -158,7 +160,9 @@ class Cap:
         """Take in what the client says."""
         self.said = claim
         if claim.seq is None:
-            self.state, self.since, self.base = CapState.RELEASED, claim.ns, 0
+            self.state = CapState.RELEASED
+            self.since = claim.ns
+            self.base = 0
             return
         self.base = claim.caps
         while self.unread and after(claim.seq, self.unread[0][0]):
@@ -179,11 +183,11 @@ class Client:
     __slots__ = ("blocklisted", "key", "session_timeout", "sessions", "whole")
 
     def __init__(self, key: ClientKey) -> None:
-        self.key = key
+        self.key: ClientKey = key
         self.sessions: dict[str, Session] = {}
-        self.whole = False
-        self.session_timeout = SESSION_TIMEOUT
-        self.blocklisted = 0
+        self.whole: bool = False
+        self.session_timeout: int = SESSION_TIMEOUT
+        self.blocklisted: int = 0
 
 
 class Session:
@@ -202,13 +206,16 @@ class Session:
     __slots__ = ("client", "closing", "daemon", "heard", "ns", "number", "open", "parts", "rank", "whole")
 
     def __init__(self, client: Client, daemon: str, number: int) -> None:
-        self.client = client
-        self.daemon = daemon
-        self.number = number
+        self.client: Client = client
+        self.daemon: str = daemon
+        self.number: int = number
         self.rank: int | None = None
-        self.whole = self.open = self.heard = self.parts = False
-        self.closing = 0
-        self.ns = 0
+        self.whole: bool = False
+        self.open: bool = False
+        self.heard: bool = False
+        self.parts: bool = False
+        self.closing: int = 0
+        self.ns: int = 0
         """When the MDS last said something."""
 
     @property

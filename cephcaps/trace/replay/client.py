@@ -55,10 +55,10 @@ class CapturedClient:
         self, client: Client, window: Window, found: Callable[[Difference], None], inos: frozenset[int]
     ) -> None:
         self.client = client
-        self.tally = Tally()
-        self.engine = Driven(self._snapped, self._unanswered)
-        self.expected = Expected(client, self.tally, found, inos)
-        self.foresight = Foresight(client, window, self.engine, self.expected)
+        self.tally: Tally = Tally()
+        self.engine: Driven = Driven(self._snapped, self._unanswered)
+        self.expected: Expected = Expected(client, self.tally, found, inos)
+        self.foresight: Foresight = Foresight(client, window, self.engine, self.expected)
         self._window = window
         self._sound: set[int] = set()
         """Ranks with whose session everything since its beginning was seen."""

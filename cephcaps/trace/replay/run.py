@@ -81,7 +81,7 @@ class Replay:
         self._dropped: Recent[Ends, bool] = Recent()
         """Between whom not all of that could be kept."""
         self.failures: Counter[str] = Counter()
-        self.strangers = 0
+        self.strangers: int = 0
 
     @property
     def tallies(self) -> dict[Client, Tally]:

@@ -41,12 +41,12 @@ class Step:
     __slots__ = ("client", "item", "number", "rank", "said", "size")
 
     def __init__(self, number: int, client: Client, rank: int, item: Traced) -> None:
-        self.number = number
-        self.client = client
-        self.rank = rank
-        self.item = item
-        self.size = sum(map(len, item.segments))
-        self.said = said_in(rank, item.message, item.header.tid) if item.to_daemon else []
+        self.number: int = number
+        self.client: Client = client
+        self.rank: int = rank
+        self.item: Traced = item
+        self.size: int = sum(map(len, item.segments))
+        self.said: list[Said] = said_in(rank, item.message, item.header.tid) if item.to_daemon else []
 
 
 class Ahead(NamedTuple):

@@ -85,9 +85,9 @@ class Tally:
     __slots__ = ("divergences", "flushes", "passed_over", "requests")
 
     def __init__(self) -> None:
-        self.requests = 0
-        self.flushes = 0
-        self.divergences = 0
+        self.requests: int = 0
+        self.flushes: int = 0
+        self.divergences: int = 0
         self.passed_over: dict[str, int] = {}
 
     def pass_over(self, what: str) -> None:

@@ -31,9 +31,9 @@ class Durations:
     __slots__ = ("_counts", "count", "least", "most")
 
     def __init__(self) -> None:
-        self.count = 0
-        self.least = MOST
-        self.most = 0
+        self.count: int = 0
+        self.least: int = MOST
+        self.most: int = 0
         self._counts: dict[int, int] = {}
 
     def add(self, micros: int) -> None:

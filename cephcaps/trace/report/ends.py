@@ -27,10 +27,10 @@ class Client:
     __slots__ = ("flow", "heard", "metadata")
 
     def __init__(self, flow: Flow | None) -> None:
-        self.flow = flow
+        self.flow: Flow | None = flow
         """A connection of it, which knows its names; None for the others."""
         self.metadata: dict[str, str] = {}
-        self.heard = 0
+        self.heard: int = 0
         """When it last said anything, in microseconds of the report."""
 
     @property
@@ -47,7 +47,7 @@ class Daemon:
     __slots__ = ("flow",)
 
     def __init__(self, flow: Flow | None) -> None:
-        self.flow = flow
+        self.flow: Flow | None = flow
 
     @property
     def name(self) -> str:
@@ -62,8 +62,8 @@ class Ends:
     """Gives the numbers."""
 
     def __init__(self) -> None:
-        self.clients = [Client(None)]
-        self.daemons = [Daemon(None)]
+        self.clients: list[Client] = [Client(None)]
+        self.daemons: list[Daemon] = [Daemon(None)]
         self._clients: dict[int | str, int] = {}
         self._daemons: dict[str, int] = {}
         self._flows: dict[Flow, tuple[int | None, int, int]] = {}

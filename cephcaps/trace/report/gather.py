@@ -94,15 +94,15 @@ class Gathered:
     def __init__(self, *, slices: bool = False) -> None:
         self.first: int | None = None
         """Nanoseconds of the first message: all other times are microseconds since then."""
-        self.end = 0
-        self.summary = Summary()
-        self.known = Known()
-        self.ends = Ends()
-        self.holdings = Holdings(self)
-        self.inodes = Inodes()
-        self.series = Series()
-        self.waits = Waits()
-        self.revokes = Durations()
+        self.end: int = 0
+        self.summary: Summary = Summary()
+        self.known: Known = Known()
+        self.ends: Ends = Ends()
+        self.holdings: Holdings = Holdings(self)
+        self.inodes: Inodes = Inodes()
+        self.series: Series = Series()
+        self.waits: Waits = Waits()
+        self.revokes: Durations = Durations()
         self.revokes_of: dict[int, Durations] = {}
         """By client."""
         self.slowest: list[Revoke] = []
@@ -110,10 +110,10 @@ class Gathered:
         self.overtaken: dict[How, int] = {}
         """How many ended otherwise."""
         self.marks: list[Mark] = []
-        self.marks_left_out = 0
+        self.marks_left_out: int = 0
         self.kinds: dict[str, int] = {}
         self.slices: list[Slice] | None = [] if slices else None
-        self.slices_left_out = 0
+        self.slices_left_out: int = 0
         self._kind = self._way = 0
 
     def take(self, item: Item) -> None:

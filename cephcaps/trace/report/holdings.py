@@ -66,10 +66,10 @@ class Cap:
     __slots__ = ("asked", "issued", "kept", "seq")
 
     def __init__(self, issued: int, seq: int) -> None:
-        self.issued = issued
-        self.seq = seq
+        self.issued: int = issued
+        self.seq: int = seq
         self.asked: Asked | None = None
-        self.kept = 0
+        self.kept: int = 0
         """Bits that the revoke leaves."""
 
 

@@ -29,8 +29,8 @@ class Inodes:
     """
 
     def __init__(self) -> None:
-        self.merged = 0
-        self.dropped = 0
+        self.merged: int = 0
+        self.dropped: int = 0
         self.most_events: int | None = None
         self._inodes: dict[int, Inode] = {}
         self._stretches = 0

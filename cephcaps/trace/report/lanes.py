@@ -58,21 +58,21 @@ class Inode:
     )
 
     def __init__(self, ino: int, first: int, client: int) -> None:
-        self.ino = ino
-        self.first = first
+        self.ino: int = ino
+        self.first: int = first
         """When it was first spoken of."""
-        self.client = client
+        self.client: int = client
         """The last that spoke of it, and knows its path."""
         self.lanes: dict[int, array[int]] = {}
         self.events: array[int] = array("q")
-        self.left_out = 0
+        self.left_out: int = 0
         """Messages in the middle that are not kept."""
         self._head = 0
-        self.revokes = 0
-        self.waited = 0
+        self.revokes: int = 0
+        self.waited: int = 0
         """Microseconds of all revokes."""
-        self.longest = 0
-        self.open = 0
+        self.longest: int = 0
+        self.open: int = 0
         """Revokes outstanding."""
 
     @property

@@ -28,7 +28,7 @@ class Series:
     """
 
     def __init__(self) -> None:
-        self.width = FIRST_WIDTH
+        self.width: int = FIRST_WIDTH
         self._apart_clients = {OTHERS}
         self._held: dict[int, array[int]] = {}
         self._counts: dict[int, dict[str, array[int]]] = {}

@@ -1,0 +1,27 @@
+"""requirements.lock has everything that pyproject.toml asks for, in versions that it allows, with hashes."""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from pathlib import Path
+
+from packaging.requirements import Requirement
+
+TOP = Path(__file__).parents[2]
+
+
+def test_the_lock_fits_what_the_project_asks_for() -> None:
+    project = tomllib.loads((TOP / "pyproject.toml").read_text())
+    locked = dict(re.findall(r"(?m)^([\w.-]+)==(\S+)", (TOP / "requirements.lock").read_text()))
+    asked = project["project"]["dependencies"] + project["project"]["optional-dependencies"]["uvloop"]
+    for line in asked + project["dependency-groups"]["dev"]:
+        wanted = Requirement(line)
+        assert wanted.specifier.contains(locked[wanted.name]), f"{line}: {locked[wanted.name]} is locked; make it anew"
+
+
+def test_every_locked_package_has_hashes_and_no_address() -> None:
+    text = (TOP / "requirements.lock").read_text()
+    entries = re.split(r"(?m)^(?=[\w.-]+==)", text)[1:]
+    assert all("--hash=sha256:" in entry for entry in entries)
+    assert "://" not in text
