@@ -21,7 +21,7 @@ from cephcaps.events import Event, RecordingEnded
 from cephcaps.messenger.connection import Connection
 from cephcaps.shell.connection import SocketProtocol
 from cephcaps.shell.data import DataHandler
-from cephcaps.shell.listen import EventQueue
+from cephcaps.shell.listen import Listener
 from cephcaps.shell.log import note, warn
 from cephcaps.shell.recording import Recorder
 
@@ -53,7 +53,7 @@ class Supervisor:
         self._last_token = 0
         self._timer: asyncio.TimerHandle | None = None
         self._writing = False
-        self._listeners: list[EventQueue] = []
+        self._listeners: list[Listener] = []
         self._leaving = asyncio.Event()
         self._started = asyncio.Event()
         self._crash: Exception | None = None
@@ -115,8 +115,8 @@ class Supervisor:
         for future in self._waiting.values():
             if not future.done():
                 future.set_exception(ConnectionFailed("the client was closed"))
-        for queue in self._listeners:
-            queue.end()
+        for listener in self._listeners:
+            listener.end()
         self._leaving.set()
         if self._task is not None:
             await asyncio.shield(self._task)
@@ -127,16 +127,21 @@ class Supervisor:
 
     # Listeners
 
-    def listen(self, queue: EventQueue) -> None:
+    def listen(self, listener: Listener) -> None:
         self.check_usable()
-        self._listeners.append(queue)
-        cache = self.core.mds.engine.cache
-        cache.events = cache.events or []
+        self._listeners.append(listener)
+        self._note_what_is_heard()
 
-    def unlisten(self, queue: EventQueue) -> None:
-        self._listeners.remove(queue)
-        if not self._listeners:
-            self.core.mds.engine.cache.events = None
+    def unlisten(self, listener: Listener) -> None:
+        self._listeners.remove(listener)
+        self._note_what_is_heard()
+
+    def _note_what_is_heard(self) -> None:
+        """Have that noted for which there is a listener, and nothing else."""
+        cache, requests = self.core.mds.engine.cache, self.core.mds.requests
+        events = [] if cache.events is None else cache.events
+        cache.events = events if self._listeners else None
+        requests.events = events if any(listener.requests for listener in self._listeners) else None
 
     # Callers
 
