@@ -141,8 +141,8 @@ class Metrics(msgspec.Struct, frozen=True):
     """Requests that brought their callers an error, by rank (-1: none was asked), op and why: "ENOENT", or
     "RequestTimeout", "SessionLost" and the like where no MDS has answered."""
     revoke_latency: dict[int, Latency]
-    """From an MDS's wish to have bits back, by its rank, until all of them were given: 0 s where that was in the callback
-    of the event loop that brought it."""
+    """From an MDS's wish to have bits back, by its rank, until all were given: 0 s where that was in the callback that
+    brought it."""
     flush_latency: dict[int, Latency]
     """From a change's leaving to the MDS's acknowledgement, by its rank."""
 
