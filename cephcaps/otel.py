@@ -28,7 +28,6 @@ from cephcaps.events import (
     RequestStarted,
     SessionChanged,
 )
-from cephcaps.shell.log import warn
 from cephcaps.version import VERSION
 
 __all__ = ["Spans"]
@@ -83,7 +82,7 @@ class Spans:
             try:
                 self._take(event, now)
             except Exception as error:  # a span processor of the application's must not end the client
-                warn("span.failed", error=repr(error))
+                self._client._running.log.warn("span.failed", error=repr(error))
 
     def end(self) -> None:
         """End the spans that nothing more will be heard of."""

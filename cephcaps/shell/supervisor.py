@@ -18,11 +18,12 @@ from cephcaps.core import Close, Core, Request
 from cephcaps.engine.inode import Hook
 from cephcaps.errors import ConnectionFailed, SessionLost
 from cephcaps.events import Event, RecordingEnded
+from cephcaps.mds.session import Session
 from cephcaps.messenger.connection import Connection
 from cephcaps.shell.connection import SocketProtocol
 from cephcaps.shell.data import DataHandler
 from cephcaps.shell.listen import Listener
-from cephcaps.shell.log import note, warn
+from cephcaps.shell.log import Log
 from cephcaps.shell.recording import Recorder
 
 __all__ = ["Supervisor"]
@@ -125,7 +126,17 @@ class Supervisor:
     def closed(self) -> bool:
         return self._leaving.is_set() or self._crash is not None
 
-    # Listeners
+    # Who looks on
+
+    @property
+    def log(self) -> Log:
+        """This client's; ``client`` is its global_id, 0 before the monitors have given it one."""
+        return Log(client=self.core.tickets.global_id)
+
+    def _log_of(self, connection: Connection) -> Log:
+        log = self.log.bind(peer=str(connection.target))
+        owner = connection.owner
+        return log.bind(rank=owner.rank) if isinstance(owner, Session) else log
 
     def listen(self, listener: Listener) -> None:
         self.check_usable()
@@ -190,6 +201,7 @@ class Supervisor:
 
     def socket_made(self, connection: Connection, socket: SocketProtocol) -> None:
         self._sockets[connection] = socket
+        self._log_of(connection).note("connection.made")
         if self._recorder is not None:
             self._recorder.attach(connection, socket.local)
 
@@ -198,6 +210,7 @@ class Supervisor:
 
     def socket_lost(self, connection: Connection, error: Exception) -> None:
         if self._sockets.pop(connection, None) is not None:
+            self._log_of(connection).note("connection.lost", error=str(error))
             self._enter(lambda now: self.core.disconnected(connection, error, now))
 
     def _tick(self) -> None:
@@ -212,7 +225,7 @@ class Supervisor:
             step(self.loop.time())
             self._pump()
         except Exception as error:
-            note("client.failed", error=repr(error), exc_info=True)
+            self.log.note("client.failed", error=repr(error), exc_info=True)
             self._crash = error
             for future in self._waiting.values():
                 if not future.done():
@@ -246,7 +259,7 @@ class Supervisor:
                         if future is not None and not future.done():
                             future.set_exception(action.error)
                     case Happened():
-                        note(action.event, **action.facts)
+                        self.log.note(action.event, **action.facts)
                     case RunHook():
                         assert self._group is not None
                         self._group.start_soon(self._run_hook, action)
@@ -283,7 +296,7 @@ class Supervisor:
         assert recorder is not None
         if recorder.failure is not None:
             self._recorder = None
-            warn("recording.ended", path=recorder.path, reason=recorder.failure)
+            self.log.warn("recording.ended", path=recorder.path, reason=recorder.failure)
             self._tell([RecordingEnded(path=recorder.path, reason=recorder.failure)])
         elif self._recording_timer is None and recorder.waiting:
             self._recording_timer = self.loop.call_later(RECORDING_DELAY, self._flush_recording)
@@ -318,7 +331,7 @@ class Supervisor:
         except Exception as failure:
             error = failure
         if error is not None:
-            note("data.failed", ino=action.ino, what=hook.kind, error=repr(error))
+            self.log.note("data.failed", ino=action.ino, what=hook.kind, error=repr(error))
             if hook.kind != "writeback":
                 await anyio.sleep(RETRY_PAUSE)
         self._enter(lambda now: self.core.mds.hook_done(action.ino, hook, error, now))
@@ -342,6 +355,7 @@ class Supervisor:
                 await self.loop.create_connection(lambda: SocketProtocol(self, connection), target.host, target.port)
             except OSError as error:
                 reason = ConnectionFailed(os.strerror(error.errno) if error.errno else str(error))
+                self._log_of(connection).note("connection.failed", error=str(reason))
                 self._enter(lambda now: self.core.disconnected(connection, reason, now))
                 return
             finally:
@@ -351,6 +365,7 @@ class Supervisor:
         if (scope := self._dials.get(connection)) is not None:
             scope.cancel()
         if (socket := self._sockets.pop(connection, None)) is not None:
+            self._log_of(connection).note("connection.closed")
             socket.close()
         if self._recorder is not None:
             self._recorder.detach(connection)
