@@ -244,11 +244,7 @@ class Requests:
     def answered(self, request: Request, rank: int, result: int, now: float) -> int | None:
         """``rank`` has answered with 0 or minus an errno; gives what `release` does."""
         if request.token is not None:
-            ops = self.latency.setdefault(rank, {})
-            op = request.operation.op
-            if (histogram := ops.get(op)) is None:
-                histogram = ops[op] = Histogram()
-            histogram.add(now - request.since)
+            self._histogram(rank, request.operation.op).add(now - request.since)
         return self.release(request, result)
 
     def release(self, request: Request, result: int | None, error: Exception | None = None) -> int | None:
@@ -279,6 +275,16 @@ class Requests:
                     del self._changing[ino]
         if request.reserved is not None:
             request.reserved.end()
+
+    def _histogram(self, rank: int, op: RequestOp) -> Histogram:
+        """Where answers of ``rank`` to ``op`` are counted, begun if need be."""
+        ops = self.latency.get(rank)
+        if ops is None:
+            ops = self.latency[rank] = {}
+        found = ops.get(op)
+        if found is None:
+            found = ops[op] = Histogram()
+        return found
 
     def cancel(self, token: int) -> Request | None:
         """The caller has gone; gives what he waited for."""

@@ -57,6 +57,7 @@ async def test_a_revoke_takes_as_long_as_its_bits_are_in_use(client: Client, oth
     assert sum(latency.buckets[bisect.bisect(LATENCY_BOUNDS, 0.1) :]) == 1
 
 
+@pytest.mark.misbehaves("the MDS leaves a request without its answer")
 async def test_a_failure_is_counted_by_what_it_was(cluster: TestCluster, client: Client) -> None:
     for _ in range(2):
         with pytest.raises(FileNotFoundError):

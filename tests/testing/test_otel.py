@@ -98,6 +98,7 @@ async def test_callers_that_wait_at_the_same_time_have_their_own(client: Client,
         assert span.parent.span_id == caller.context.span_id
 
 
+@pytest.mark.misbehaves("the MDS leaves a request without its answer")
 async def test_a_failing_request_says_how(cluster: TestCluster, client: Client, exported: Exported) -> None:
     with Spans(client, exported.provider):
         with pytest.raises(FileNotFoundError):

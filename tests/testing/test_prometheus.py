@@ -9,6 +9,7 @@ import threading
 import time
 import urllib.request
 from collections.abc import Iterable
+from pathlib import Path
 
 import pytest
 from prometheus_client import CollectorRegistry, generate_latest, start_http_server
@@ -17,6 +18,7 @@ from prometheus_client.openmetrics.exposition import generate_latest as generate
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_openmetrics
 from prometheus_client.parser import text_string_to_metric_families as parse
 
+import cephcaps
 from cephcaps import Client, connect
 from cephcaps.prometheus import Exporter
 from cephcaps.testing import TestCluster
@@ -184,7 +186,17 @@ async def test_clients_come_and_go(client: Client, other: Client) -> None:
         registry.register(Exporter(client))
 
 
-@pytest.mark.parametrize("library", ["prometheus_client", "opentelemetry"])
+LIBRARIES = {"prometheus_client": "prometheus.py", "opentelemetry": "otel.py"}
+
+
+@pytest.mark.parametrize("library", LIBRARIES)
+def test_a_library_for_telemetry_is_imported_in_its_module_alone(library: str) -> None:
+    package = Path(cephcaps.__file__).parent
+    named = {path.name for path in package.rglob("*.py") if library in path.read_text()}
+    assert named == {LIBRARIES[library]}
+
+
+@pytest.mark.parametrize("library", LIBRARIES)
 def test_the_client_alone_imports_no_library_for_telemetry(library: str) -> None:
     code = (
         "import sys, pkgutil, cephcaps, cephcaps.testing, cephcaps.cli\n"
