@@ -1,7 +1,7 @@
 # `make` alone lists what there is to make; each line below also works typed by hand.
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo demo-ceph test test-fast test-pure test-live test-tentacle check fmt ceph tentacle soak bench fuzz mutants clean
+.PHONY: help setup demo demo-ceph test test-fast test-pure test-live test-tentacle check fmt ceph tentacle soak bench fuzz mutants compatibility clean
 
 BASE_PYTHON ?= python3
 PYTHON := .venv/bin/python
@@ -89,6 +89,9 @@ soak: setup $(IF_ROOT_CEPH)  ## The tests that take minutes
 
 bench: setup $(IF_ROOT_CEPH)  ## Figures beside those of peers: one table, and .benchmarks has it as JSON
 	$(PYTHON) -m tests.benchmarks
+
+compatibility: setup $(IF_ROOT_CEPH) $(IF_ROOT_TENTACLE)  ## docs/compatibility.md: releases, modes and kinds of keys, tried
+	$(PYTHON) -m tests.live.compatibility
 
 mutants: setup  ## Bugs planted in the engine, and what catches each
 	$(PYTHON) -m tests.engine.mutants

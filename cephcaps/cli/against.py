@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Any, Final, assert_never
 
 import click
 
-from cephcaps.cli.decode import STEP, Unreadable, opened
+from cephcaps.cli.captures import Unreadable, items_of, opened
+from cephcaps.cli.decode import STEP
 from cephcaps.cli.failures import complain, exit_code
 from cephcaps.cli.output import emit, emit_json, escaped, name_facts
 from cephcaps.cli.progress import Progress
-from cephcaps.cli.replay import items_of
 from cephcaps.cli.running import run
 from cephcaps.client import REQUEST_TIMEOUT, Client, connect
 from cephcaps.errors import CephError, MdsError

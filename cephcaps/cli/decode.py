@@ -2,22 +2,17 @@
 
 from __future__ import annotations
 
-import errno
-import os
 import signal
-import stat
-import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, BinaryIO, cast
+from typing import TYPE_CHECKING, Any
 
 import click
 
+from cephcaps.cli.captures import Unreadable, items_of, opened
 from cephcaps.cli.failures import complain, exit_code
 from cephcaps.cli.options import CephCommand, Settings, global_options
-from cephcaps.cli.output import emit, emit_json, escaped, iso_time
+from cephcaps.cli.output import emit, emit_json, iso_time
 from cephcaps.cli.progress import Progress
-from cephcaps.errors import CephError
 
 if TYPE_CHECKING:
     from cephcaps.auth.crypto import CryptoKey
@@ -31,18 +26,6 @@ INCOMPLETE = 1
 """Exit code where something of a capture is missing or could not be decoded."""
 STEP = 2048
 """Messages after which progress is shown anew."""
-
-
-class Unreadable(CephError):
-    """A file that is no capture, or cannot be read further.
-
-    Attributes:
-        errno: what the operating system says, or EINVAL.
-    """
-
-    def __init__(self, message: str, errno: int) -> None:
-        super().__init__(message)
-        self.errno = errno
 
 
 def numbers(prefix: str = "") -> Callable[[Any, Any, tuple[str, ...]], tuple[int, ...]]:
@@ -202,7 +185,7 @@ class Decoding:
         """Show one file; the exit code if it could not be read."""
         try:
             with opened(name, self._output.flush) as file, self._progress.over(name, file):
-                self._items(_items(name, file, self._keys))
+                self._items(items_of(name, file, self._keys))
         except Unreadable as error:
             self._output.flush()
             complain(error)
@@ -254,54 +237,3 @@ class Decoding:
             f"{told.messages}{of} messages{since}, {sent} to daemons and {told.messages - sent} to clients; "
             f"{told.bytes} bytes, {told.leftover} left over, {told.malformed} malformed; problems: {problems or 'none'}"
         )
-
-
-def _items(name: str, file: BinaryIO, keys: dict[str, CryptoKey] | None) -> Iterator[Item]:
-    """What a capture holds; Unreadable where it is none, or its file fails."""
-    from cephcaps.trace.capture import NotACapture
-    from cephcaps.trace.read import read_trace
-
-    try:
-        yield from read_trace(file, keys)
-    except NotACapture as error:
-        raise Unreadable(f"{escaped(name)}: {error}", errno.EINVAL) from None
-    except OSError as error:
-        raise Unreadable(f"{escaped(name)}: {error.strerror}", error.errno or errno.EIO) from None
-
-
-@contextmanager
-def opened(name: str, before_waiting: Callable[[], None]) -> Iterator[BinaryIO]:
-    """The file ``name``; stdin for -.
-
-    Args:
-        before_waiting: is called before each read of a pipe: who follows a capture wants to see what there is.
-    """
-    with _open(name) as file:
-        regular = stat.S_ISREG(os.fstat(file.fileno()).st_mode)
-        yield file if regular else cast(BinaryIO, Following(file, before_waiting))
-
-
-def _open(name: str) -> BinaryIO:
-    if name == "-" and sys.stdin is None:
-        raise Unreadable(f"stdin: {os.strerror(errno.EBADF)}", errno.EBADF)
-    try:
-        return open(sys.stdin.fileno() if name == "-" else name, "rb", closefd=name != "-")
-    except OSError as error:
-        raise Unreadable(f"{escaped(name)}: {error.strerror}", error.errno or errno.EIO) from None
-    except ValueError:  # a NUL in the name
-        raise Unreadable(f"{escaped(name)}: {os.strerror(errno.ENOENT)}", errno.ENOENT) from None
-
-
-class Following:
-    """A pipe, or whatever else may make its reader wait."""
-
-    def __init__(self, file: BinaryIO, before_waiting: Callable[[], None]) -> None:
-        self._file = file
-        self._before_waiting = before_waiting
-        self.fileno = file.fileno
-
-    def read1(self, size: int) -> bytes:
-        self._before_waiting()
-        return os.read(self._file.fileno(), size)
-
-    read = read1

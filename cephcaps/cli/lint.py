@@ -6,11 +6,12 @@ import errno
 import signal
 from collections import Counter
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from cephcaps.cli.decode import STEP, Unreadable, numbers, opened
+from cephcaps.cli.captures import Unreadable, items_of, opened
+from cephcaps.cli.decode import STEP, numbers
 from cephcaps.cli.failures import complain, exit_code
 from cephcaps.cli.options import CephCommand, Settings, global_options
 from cephcaps.cli.output import emit, emit_json, escaped, iso_time, name_facts
@@ -109,7 +110,7 @@ class Linting:
         code = 0
         try:
             with opened(name, self._output.flush) as file, self._progress.over(name, file):
-                self._items(linter, _items(name, file, self._keys), shown_as)
+                self._items(linter, items_of(name, file, self._keys), shown_as)
         except Unreadable as error:
             self._output.flush()
             complain(error)
@@ -176,19 +177,6 @@ class _Output:
         self.flush()
         if self._format == "json-pretty":
             emit_json(self._pretty, pretty=True)
-
-
-def _items(name: str, file: BinaryIO, keys: dict[str, CryptoKey] | None) -> Iterator[Item]:
-    """What a capture holds; Unreadable where it is none, or its file fails."""
-    from cephcaps.trace.capture import NotACapture
-    from cephcaps.trace.read import read_trace
-
-    try:
-        yield from read_trace(file, keys)
-    except NotACapture as error:
-        raise Unreadable(f"{escaped(name)}: {error}", errno.EINVAL) from None
-    except OSError as error:
-        raise Unreadable(f"{escaped(name)}: {error.strerror}", error.errno or errno.EIO) from None
 
 
 def _plain(finding: Finding, file: str | None) -> str:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import stat
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,15 +9,13 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 
 import click
 
+from cephcaps.cli.captures import LARGE, size_of
 from cephcaps.cli.output import on_terminal
 
 if TYPE_CHECKING:
     from rich.progress import Progress as Bar
 
 __all__ = ["Progress"]
-
-LARGE = 8 << 20
-"""Bytes; a smaller file is read before a bar is of use."""
 
 
 class Progress:
@@ -33,7 +29,7 @@ class Progress:
     @contextmanager
     def over(self, name: str, file: BinaryIO) -> Iterator[None]:
         """While ``file`` is read."""
-        size = _size(file)
+        size = size_of(file)
         if size < LARGE or on_terminal() or sys.stderr is None or not sys.stderr.isatty():
             yield
             return
@@ -63,9 +59,3 @@ class Progress:
             click.echo(line, err=True)
         else:
             self._bar.console.print(line, markup=False, highlight=False, soft_wrap=True)
-
-
-def _size(file: BinaryIO) -> int:
-    """Bytes of a regular file; 0 of anything else."""
-    found = os.fstat(file.fileno())
-    return found.st_size if stat.S_ISREG(found.st_mode) else 0

@@ -10,11 +10,12 @@ import math
 import signal
 from collections import Counter
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from cephcaps.cli.decode import STEP, Unreadable, numbers, opened
+from cephcaps.cli.captures import Unreadable, items_of, opened
+from cephcaps.cli.decode import STEP, numbers
 from cephcaps.cli.failures import complain, exit_code
 from cephcaps.cli.options import CephCommand, Settings, global_options
 from cephcaps.cli.output import emit, emit_json, escaped, name_facts
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
     from cephcaps.trace.items import Flow, Item
     from cephcaps.trace.replay import Difference
 
-__all__ = ["items_of", "replay"]
+__all__ = ["replay"]
 
 DIFFERS = 1
 """Exit code where a difference is not explained."""
@@ -200,16 +201,3 @@ class Replaying:
         if self._problems:
             said = ", ".join(f"{count} {kind}" for kind, count in self._problems.items())
             yield f"the capture has problems: {said}; what clients held then is not known and not judged"
-
-
-def items_of(name: str, file: BinaryIO, keys: dict[str, CryptoKey] | None) -> Iterator[Item]:
-    """What a capture holds; Unreadable where it is none, or its file fails."""
-    from cephcaps.trace.capture import NotACapture
-    from cephcaps.trace.read import read_trace
-
-    try:
-        yield from read_trace(file, keys)
-    except NotACapture as error:
-        raise Unreadable(f"{escaped(name)}: {error}", errno.EINVAL) from None
-    except OSError as error:
-        raise Unreadable(f"{escaped(name)}: {error.strerror}", error.errno or errno.EIO) from None

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 
 import click
 
-from cephcaps.cli.decode import INCOMPLETE, STEP, Unreadable, opened
+from cephcaps.cli.captures import items_of, opened
+from cephcaps.cli.decode import INCOMPLETE, STEP
 from cephcaps.cli.options import CephCommand, Settings, global_options
 from cephcaps.cli.output import emit_bytes, escaped
 from cephcaps.cli.progress import Progress
@@ -86,23 +87,15 @@ def _take(name: str, keys: dict[str, CryptoKey] | None, gathered: Gathered, *, j
     Raises:
         Unreadable: it is none, or its file fails.
     """
-    from cephcaps.trace.capture import NotACapture
-    from cephcaps.trace.read import read_trace
-
     linter, progress = _linter() if judge else None, Progress()
     findings: list[Any] = []
-    try:
-        with opened(name, lambda: None) as file, progress.over(name, file):
-            for number, item in enumerate(read_trace(file, keys)):
-                gathered.take(item)
-                if linter is not None:
-                    findings += linter.take(item)
-                if not number % STEP:
-                    progress.step()
-    except NotACapture as error:
-        raise Unreadable(f"{escaped(name)}: {error}", errno.EINVAL) from None
-    except OSError as error:
-        raise Unreadable(f"{escaped(name)}: {error.strerror}", error.errno or errno.EIO) from None
+    with opened(name, lambda: None) as file, progress.over(name, file):
+        for number, item in enumerate(items_of(name, file, keys)):
+            gathered.take(item)
+            if linter is not None:
+                findings += linter.take(item)
+            if not number % STEP:
+                progress.step()
     return None if linter is None else findings + linter.finish()
 
 

@@ -200,7 +200,7 @@ class MdsClient(Router):
         self.out.append(Happened("mdsmap.received", {"epoch": mdsmap.epoch}))
         self.engine.cache.note(MdsMapChanged(epoch=mdsmap.epoch))
         for rank, session in list(self.sessions.items()):
-            session.set_timeout(mdsmap.session_timeout)
+            session.renewals.set_timeout(mdsmap.session_timeout)
             info = mdsmap.mds_info.get(mdsmap.up.get(rank, 0))
             session.mapped(info, self.address(info) if info is not None else None, now)
             if rank not in mdsmap.in_:
@@ -226,7 +226,7 @@ class MdsClient(Router):
     # What sessions bring
 
     def session_opened(self, session: Session, now: float) -> None:
-        self.engine.sessions.opened(session.rank, session.cap_gen, session.cap_ttl, session.features)
+        self.engine.sessions.opened(session.rank, session.cap_gen, session.renewals.ttl, session.features)
         self._changed(session)
         self._route_waiting(now)
 
@@ -234,7 +234,7 @@ class MdsClient(Router):
         return self.engine.cache.rank(rank).num_caps
 
     def session_renewed(self, session: Session, now: float) -> None:
-        self.engine.session_renewed(session.rank, session.cap_ttl, now)
+        self.engine.session_renewed(session.rank, session.renewals.ttl, now)
         self._carry_out(now)
         self._changed(session)
 
@@ -261,11 +261,11 @@ class MdsClient(Router):
                 self.requests.finish(request)
             else:
                 self._send_again(session, request, now)
-        self.engine.reconnects.compose(session.rank, session.cap_gen, session.cap_ttl)
+        self.engine.reconnects.compose(session.rank, session.cap_gen, session.renewals.ttl)
         self._carry_out(now)
 
     def session_served(self, session: Session, now: float) -> None:
-        self.engine.sessions.opened(session.rank, session.cap_gen, session.cap_ttl, session.features)
+        self.engine.sessions.opened(session.rank, session.cap_gen, session.renewals.ttl, session.features)
         self.engine.rank_serves(session.rank, now)
         self._changed(session)
         self._carry_out(now)

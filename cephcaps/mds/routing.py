@@ -152,7 +152,7 @@ class Router(SessionHost):
             session.refuse(ConnectionFailed(f"{session.who} {self._foreign}"))
             return session
         session.cap_gen = self.engine.cache.rank(rank).gen  # what was leased before it counts no more
-        session.set_timeout(self.mdsmap.session_timeout)
+        session.renewals.set_timeout(self.mdsmap.session_timeout)
         session.connect(now)
         return session
 

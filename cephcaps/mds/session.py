@@ -14,6 +14,8 @@ from cephcaps.auth.cephx import TicketRefused
 from cephcaps.errors import AuthError, CephError, ProtocolViolation, SessionLost
 from cephcaps.mds.carrier import Carrier
 from cephcaps.mds.host import SessionHost
+from cephcaps.mds.refusals import refusal
+from cephcaps.mds.renewals import Renewals
 from cephcaps.messenger.connection import Connection, Undecodable
 from cephwire.caps import ClientCaps
 from cephwire.entity import EntityAddr
@@ -21,7 +23,7 @@ from cephwire.frames import MessageHeader
 from cephwire.lease import ClientLease
 from cephwire.mdsmap import MdsInfo, MdsState
 from cephwire.quota import ClientQuota
-from cephwire.session import ClientSession, SessionFlag, SessionOp
+from cephwire.session import ClientSession, SessionOp
 from cephwire.snap import ClientSnap
 
 __all__ = ["OUR_FEATURES", "Session", "SessionState"]
@@ -29,8 +31,6 @@ __all__ = ["OUR_FEATURES", "Session", "SessionState"]
 SessionState: TypeAlias = Literal["opening", "open", "stale", "reconnecting", "closing", "closed", "rejected"]
 
 NEVER = float("inf")
-RENEW_FRACTION = 3
-"""Renew after a third of ``mdsmap.session_timeout`` (ceph: ``Client::tick``; the kernel takes a quarter)."""
 ANSWER_TIMEOUT = 10.0
 """Seconds for an MDS that serves to answer REQUEST_OPEN before it is asked over a new connection."""
 
@@ -58,12 +58,12 @@ class Session:
         state: as named in the protocol's documentation.
         seq: messages pushed to us since the session opened.
         cap_gen: rises whenever caps from before stop counting.
-        cap_ttl: until when caps count without renewal, on the clock of ``now``.
         features: client features both sides have.
         why: why it is not open, or was interrupted, in words; empty if there is nothing to say.
         read_only: the MDS takes no changes any more, and says so with EROFS.
         final: why this MDS will not have another session with us; None if it may.
         carrier: its connections.
+        renewals: when it is renewed, and until when its caps count without.
     """
 
     def __init__(self, host: SessionHost, rank: int, info: MdsInfo, addr: EntityAddr, metadata: dict[str, str]) -> None:
@@ -73,19 +73,14 @@ class Session:
         self.state: SessionState = "opening"
         self.seq = 0
         self.cap_gen = 0
-        self.cap_ttl = 0.0
         self.features = 0
         self.why = ""
         self.final: Exception | None = None
         self.read_only = False
         self.metadata = metadata
-        self.renew_interval = NEVER
         self.carrier = Carrier(host, self, addr)
+        self.renewals = Renewals()
         self._host = host
-        self._renew_seq = 0
-        self._renew_at = NEVER
-        self._renew_sent_at = 0.0
-        self._session_timeout = 0.0
         self._answer_by = NEVER
         self._greeted = False  # over this link the MDS has been asked to open, or told what we hold
         self._accepted = False  # the rank's new holder has answered that
@@ -123,11 +118,6 @@ class Session:
     def speaking(self) -> bool:
         """Whether the MDS listens to what is not a request."""
         return self.usable or self.state == "closing" or (self.state == "reconnecting" and self._greeted)
-
-    def set_timeout(self, session_timeout: float) -> None:
-        """Seconds after which the MDS counts a silent client as stale, from the MDSMap."""
-        self._session_timeout = session_timeout
-        self.renew_interval = session_timeout / RENEW_FRACTION
 
     def connect(self, now: float) -> None:
         try:
@@ -168,13 +158,13 @@ class Session:
             self._host.session_closed(self, now)
         elif self.usable:
             self._set_state("closing")
-            self._renew_at = NEVER
+            self.renewals.stop()
             self._say(SessionOp.REQUEST_CLOSE, self.seq)
 
     # What time brings
 
     def next_deadline(self) -> float:
-        return min(self._renew_at, self._answer_by, self.carrier.next_deadline())
+        return min(self.renewals.due, self._answer_by, self.carrier.next_deadline())
 
     def tick(self, now: float) -> None:
         try:
@@ -188,15 +178,13 @@ class Session:
             self.why = f"no answer to REQUEST_OPEN in {ANSWER_TIMEOUT:.0f} s"
             self._begin_anew(self.addr)
             self.carrier.broke(now)
-        if now >= self._renew_at:
+        if now >= self.renewals.due:
             self._renew(now)
 
     def _renew(self, now: float) -> None:
-        self._renew_at = now + self.renew_interval
+        self.renewals.postpone(now)
         if self.carrier.ready:  # else once it is
-            self._renew_seq += 1
-            self._renew_sent_at = now
-            self._say(SessionOp.REQUEST_RENEWCAPS, self._renew_seq)
+            self._say(SessionOp.REQUEST_RENEWCAPS, self.renewals.asked_for(now))
 
     # What the connection brings
 
@@ -204,7 +192,7 @@ class Session:
         self.carrier.stands(now)
         self._refusals = 0
         if self._greeted:
-            if self.usable and now >= self._renew_sent_at + self.renew_interval:
+            if self.usable and self.renewals.overdue(now):
                 self._renew(now)
             return
         self._greeted = True
@@ -215,7 +203,7 @@ class Session:
             self.seq = 0
             self.read_only = False
             self.cap_gen += 1
-            self._renew_sent_at = now
+            self.renewals.asked_by_reconnecting(now)
             self._host.session_resumes(self, now)
 
     def connection_reset(self, connection: Connection, now: float) -> None:
@@ -231,8 +219,8 @@ class Session:
         """The MDS has no session of ours any more, it seems. What it answers to REQUEST_OPEN tells how that came."""
         self.why = why
         self._forgotten = SessionLost(f"{self.who} ended the session: {why}", reason="evicted")
-        self._renew_at = NEVER
-        self.cap_ttl = 0.0
+        self.renewals.stop()
+        self.renewals.expire()
         self._greeted = False
         self._set_state("opening")
         self._host.session_suspended(self, now)
@@ -254,15 +242,13 @@ class Session:
             case SessionOp.OPEN:
                 self._opened(message, now)
             case SessionOp.RENEWCAPS:
-                # Counted from when we asked: the MDS's clock for us began no later.
-                if message.seq == self._renew_seq:
-                    self.cap_ttl = self._renew_sent_at + self._session_timeout
+                if self.renewals.answered(message.seq):
                     if self.state == "stale":
                         self._set_state("open")
                     self._host.session_renewed(self, now)
             case SessionOp.STALE:
                 self.cap_gen += 1
-                self.cap_ttl = 0.0
+                self.renewals.expire()
                 if self.usable:
                     self._set_state("stale")
                     self._host.session_stale(self, now)
@@ -274,7 +260,7 @@ class Session:
             case SessionOp.CLOSE:
                 self._closed(now)
             case SessionOp.REJECT:
-                self._rejected(message, now)
+                self.reject(refusal(message, self.who, f"client.{self.metadata.get('entity_id', '')}"), now)
             case SessionOp.RECALL_STATE:
                 self._host.recalled(self, message.max_caps, now)
             case SessionOp.FORCE_RO:
@@ -287,7 +273,7 @@ class Session:
         self.features = OUR_FEATURES & message.features
         if self.state == "reconnecting":
             self._accepted = True
-            self.cap_ttl = self._renew_sent_at + self._session_timeout
+            self.renewals.granted()
             self._serve(now)
             return
         if self.state != "opening":
@@ -299,11 +285,8 @@ class Session:
         self.why = ""
         self.seq = 0
         self.read_only = False  # else the MDS says so once more, at once
-        self._renew_seq = 0
         self.cap_gen += 1
-        self.cap_ttl = now + self._session_timeout
-        self._renew_sent_at = now
-        self._renew_at = now + self.renew_interval
+        self.renewals.begin(now)
         self._set_state("open")
         if self._close_once_open:
             self.close(now)
@@ -320,23 +303,6 @@ class Session:
         else:
             why = "did not take us back after it took the rank over" if late else "closed the session"
             self._end(SessionLost(f"{self.who} {why}", reason="closed"), now)
-
-    def _rejected(self, message: ClientSession, now: float) -> None:
-        reason = message.metadata.get("error_string", "no reason given")
-        error: Exception
-        if message.flags & SessionFlag.BLOCKLISTED or "blocklisted" in reason:
-            error = SessionLost(
-                f"{self.who} refused the session: this client's address is blocklisted; connect anew",
-                reason="blocklisted",
-            )
-        elif "root" in reason or "caps" in reason:
-            error = AuthError(
-                f"{self.who} refused the session: {reason}; the key's MDS caps do not cover this directory or file "
-                f"system: connect with root= set to what they do cover (see `ceph auth get {self._entity}`)"
-            )
-        else:
-            error = SessionLost(f"{self.who} refused the session: {reason}", reason="rejected")
-        self.reject(error, now)
 
     def reject(self, error: Exception, now: float) -> None:
         """There will be no session any more, with whatever daemon."""
@@ -355,10 +321,6 @@ class Session:
         else:
             refused = f"{self.who} does not let us in again: {error}; check the key and connect anew"
             self.reject(SessionLost(refused, reason="rejected"), now)
-
-    @property
-    def _entity(self) -> str:
-        return f"client.{self.metadata.get('entity_id', '')}"
 
     def lost(self, connection: Connection, error: Exception, now: float) -> None:
         """The connection is of no more use; the session goes on with another unless that is of no use either."""
@@ -402,7 +364,7 @@ class Session:
     def _unseat(self, why: str, now: float) -> None:
         """The MDS is gone. What it has not answered is told to the next."""
         self.why = why
-        self._answer_by = self._renew_at = NEVER
+        self.renewals.stop()
         self._begin_anew(self.addr)
         if self.state == "opening" and self._forgotten is None:
             return
@@ -467,7 +429,8 @@ class Session:
 
     def _drop(self, state: SessionState) -> None:
         self.carrier.hang_up()
-        self._renew_at = self._answer_by = NEVER
+        self._answer_by = NEVER
+        self.renewals.stop()
         self._forgotten = None
         self._set_state(state)
 

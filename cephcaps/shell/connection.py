@@ -8,12 +8,9 @@ from typing import Protocol, cast
 
 from cephcaps.errors import ConnectionFailed
 from cephcaps.messenger.connection import Connection
+from cephcaps.shell.turns import Turns
 
 __all__ = ["SocketOwner", "SocketProtocol"]
-
-
-PIECE = 16384
-"""Bytes taken in at a time: a dozen replies, some milliseconds."""
 
 
 class SocketOwner(Protocol):
@@ -33,6 +30,7 @@ class SocketProtocol(asyncio.Protocol):
         self._owner = owner
         self._connection = connection
         self._transport: asyncio.Transport | None = None
+        self._turns = Turns.of(asyncio.get_running_loop())
         self._closed = False
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -41,24 +39,16 @@ class SocketProtocol(asyncio.Protocol):
         self.flush()
 
     def data_received(self, data: bytes) -> None:
-        if len(data) <= PIECE:
-            self._take_in(data)
-        else:
+        if not self._turns.take(self._take_in, data, self._read_on) and not self._closed:
             assert self._transport is not None
             self._transport.pause_reading()
-            self._take_in_piecemeal(data, 0)
 
     def _take_in(self, data: bytes) -> None:
         if not self._closed:
             self._owner.bytes_received(self._connection, data)
 
-    def _take_in_piecemeal(self, data: bytes, at: int) -> None:
-        """The piece at ``at`` now, the rest after everybody has had a turn: whoever is answered in it goes on asking
-        while the rest is read, and the peer is never without work."""
-        self._take_in(data[at : at + PIECE])
-        if at + PIECE < len(data):
-            asyncio.get_running_loop().call_soon(self._take_in_piecemeal, data, at + PIECE)
-        elif self._transport is not None and not self._closed:
+    def _read_on(self) -> None:
+        if self._transport is not None and not self._closed:
             self._transport.resume_reading()
 
     def connection_lost(self, exc: Exception | None) -> None:

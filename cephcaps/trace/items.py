@@ -12,7 +12,7 @@ from cephwire.frames import MessageHeader
 __all__ = ["Flow", "Item", "Problem", "ProblemKind", "Traced"]
 
 
-@dataclass(slots=True, eq=False)
+@dataclass(slots=True, eq=False, weakref_slot=True)
 class Flow:
     """One TCP connection of a trace. What becomes known of its ends is noted here as it does.
 

@@ -58,6 +58,12 @@ class TraceReader:
         return self._streams.strangers
 
     def __iter__(self) -> Iterator[Item]:
+        for found in self.found():
+            decode_all(found)
+            yield from found
+
+    def found(self) -> Iterator[list[Item]]:
+        """The items batch by batch, messages not decoded yet; a batch is good until the next one is asked for."""
         streams = self._streams
         out = streams.out
         assembler = Assembler(streams.open, out)
@@ -76,10 +82,8 @@ class TraceReader:
                         taken = 0
                         streams.trim(ns)
             if out:
-                decode_all(out)
-                yield from out
+                yield out
                 out.clear()
         assembler.finish(ns)
         streams.finish()
-        decode_all(out)
-        yield from out
+        yield out

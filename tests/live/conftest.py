@@ -34,8 +34,11 @@ def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "unreplayed(reason): what its clients did by themselves is not to be inferred")
 
 
-LONG = ("test_test_cluster", "test_test_cluster_history")
-"""Files of more than a minute whose names come late."""
+LONG = (
+    *("test_test_cluster_history", "test_renewal_live", "test_monitors_live", "test_deleted_key_live"),
+    *("test_test_cluster", "test_legacy_live", "test_failover_live", "test_tshark", "test_against", "test_ranks_live"),
+)
+"""Files of about a minute and more, the longest first."""
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -43,7 +46,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         if HERE in item.path.parents:
             item.add_marker(pytest.mark.live)
     # A file is run by one process: the long ones first, or all others would wait for them in the end.
-    items.sort(key=lambda item: item.path.stem not in LONG)
+    items.sort(key=lambda item: LONG.index(item.path.stem) if item.path.stem in LONG else len(LONG))
 
 
 @pytest.fixture(scope="session")

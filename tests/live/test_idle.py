@@ -80,7 +80,7 @@ async def test_an_idle_session_stays_open_on_renewals_alone(
             seen = cluster.session(client.global_id)
             assert seen is not None
             assert (session.state, seen["state"]) == ("open", "open")
-            assert session.cap_ttl > asyncio.get_running_loop().time()
+            assert session.renewals.ttl > asyncio.get_running_loop().time()
         assert connections == [session.connection for _, client in clients for session in client.sessions.values()]
     for cluster in clusters:
         assert cluster.session_ls() == []

@@ -163,14 +163,14 @@ def test_the_timeout_is_the_newest_map_s() -> None:
 def test_caps_count_from_the_moment_their_renewal_was_asked_for() -> None:
     world = mounted()
     opened = world.now
-    assert world.session.cap_ttl == opened + SESSION_TIMEOUT
+    assert world.session.renewals.ttl == opened + SESSION_TIMEOUT
     world.ranks[0].renews = False
     world.advance(SESSION_TIMEOUT / 3 + 7)
 
     world.ranks[0].peer.say(SessionOp.RENEWCAPS, 1)
     world.run()
 
-    assert world.session.cap_ttl == opened + SESSION_TIMEOUT / 3 + SESSION_TIMEOUT
+    assert world.session.renewals.ttl == opened + SESSION_TIMEOUT / 3 + SESSION_TIMEOUT
 
 
 @pytest.mark.parametrize("seq", [0, 1, 3, 1 << 63])
@@ -178,13 +178,13 @@ def test_the_answer_to_another_renewal_does_not_count(seq: int) -> None:
     world = mounted()
     world.ranks[0].renews = False
     world.advance(2 * SESSION_TIMEOUT / 3)
-    before = world.session.cap_ttl
+    before = world.session.renewals.ttl
     assert asked(world, SessionOp.REQUEST_RENEWCAPS) == [1, 2]
 
     world.ranks[0].peer.say(SessionOp.RENEWCAPS, seq)
     world.run()
 
-    assert world.session.cap_ttl == before
+    assert world.session.renewals.ttl == before
 
 
 def test_a_stale_session_renews_at_once_and_is_good_again() -> None:
@@ -196,7 +196,7 @@ def test_a_stale_session_renews_at_once_and_is_good_again() -> None:
     world.ranks[0].peer.say(SessionOp.STALE, 0)
     world.run()
 
-    assert (world.session.state, world.session.cap_ttl) == ("stale", 0.0)
+    assert (world.session.state, world.session.renewals.ttl) == ("stale", 0.0)
     assert world.session.cap_gen == gen + 1
     assert asked(world, SessionOp.REQUEST_RENEWCAPS) == [1]
     stale_since = world.now
@@ -204,7 +204,7 @@ def test_a_stale_session_renews_at_once_and_is_good_again() -> None:
     world.ranks[0].peer.say(SessionOp.RENEWCAPS, 1)
     world.run()
     assert world.session.state == "open"
-    assert world.session.cap_ttl == stale_since + SESSION_TIMEOUT
+    assert world.session.renewals.ttl == stale_since + SESSION_TIMEOUT
 
 
 def test_a_stale_session_still_takes_requests_and_goes_on_renewing() -> None:

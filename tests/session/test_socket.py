@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 from types import SimpleNamespace
 from typing import Any
 
 from cephcaps.messenger.connection import Phase
-from cephcaps.shell.connection import PIECE, SocketProtocol
+from cephcaps.shell.connection import SocketProtocol
+from cephcaps.shell.turns import _TURNS, PIECE
 
 
 class Owner:
@@ -84,3 +86,39 @@ async def test_what_is_left_when_the_connection_is_closed_is_not_taken_in() -> N
 
     assert owner.pieces == [b"x" * PIECE]
     assert not transport.reading
+
+
+async def test_a_turn_is_shared_by_all_sockets_and_who_waits_longest_is_next() -> None:
+    sockets = [made() for _ in range(40)]
+    sent = b"x" * (PIECE // 10)
+    turns = []
+
+    for protocol, _, _ in sockets:
+        protocol.data_received(sent)
+    while not all(transport.reading for _, _, transport in sockets):
+        turns.append([sum(map(len, owner.pieces)) for _, owner, _ in sockets])
+        await asyncio.sleep(0)
+
+    assert [sum(turn) for turn in turns] == [PIECE, 2 * PIECE, 3 * PIECE]
+    assert all(turn == sorted(turn, reverse=True) for turn in turns)
+    assert all(b"".join(owner.pieces) == sent for _, owner, _ in sockets)
+
+
+async def test_a_new_turn_has_room_again() -> None:
+    protocol, owner, transport = made()
+    for _ in range(3):
+        protocol.data_received(b"x" * PIECE)
+        assert transport.reading
+        await asyncio.sleep(0)
+    assert owner.pieces == 3 * [b"x" * PIECE]
+
+
+def test_a_loop_that_is_gone_leaves_nothing() -> None:
+    before = len(_TURNS)
+
+    async def use() -> None:
+        made()[0].data_received(b"x")
+
+    asyncio.run(use())
+    gc.collect()
+    assert len(_TURNS) == before
