@@ -414,7 +414,7 @@ class Client(Snapshots, Xattrs, Locking):
         """What happens from now on, to be read in a ``with`` block.
 
         Args:
-            types: classes of events wanted.
+            types: classes of events wanted, base classes among them; None for all but those about requests.
             ino: leave out events about other inodes.
             limit: how many to keep for a slow reader; what overflows is counted in an EventsDropped.
         """

@@ -1,4 +1,6 @@
-"""What happens to caps, sessions, maps and the recording, as it happens: frozen structs with a stable JSON form."""
+"""What happens to caps, requests, sessions, maps and the recording, as it happens: frozen structs, stable as JSON.
+
+The JSON form of each is in docs/telemetry.md."""
 
 from __future__ import annotations
 
@@ -23,6 +25,9 @@ __all__ = [
     "EventsDropped",
     "MdsMapChanged",
     "RecordingEnded",
+    "RequestEnded",
+    "RequestEvent",
+    "RequestStarted",
     "SessionChanged",
     "to_json",
 ]
@@ -80,6 +85,33 @@ class CapStale(CapEvent, frozen=True):
     """The session went stale: the bits do not count until they are granted anew."""
 
 
+class RequestEvent(msgspec.Struct, frozen=True, kw_only=True, tag=True, tag_field="event"):
+    """Something about a request that a caller waits for. Told only to who asks for these by class: there are many."""
+
+    tid: int
+    """Its number in the session, as the MDS logs it: ``client.4123:7``."""
+    op: str
+    """As Ceph calls it: "lookup", "setattr", "create"."""
+    ino: int
+    path: str
+    """From ``ino``; empty where that inode itself is meant."""
+
+
+class RequestStarted(RequestEvent, frozen=True):
+    """A caller waits for it. It leaves now, or once there is a session."""
+
+
+class RequestEnded(RequestEvent, frozen=True):
+    """Its caller has been answered, or has gone: comes once after each RequestStarted."""
+
+    rank: int
+    """That was asked last; -1 if none was."""
+    result: int | None
+    """0, or minus the errno; None where no MDS has answered."""
+    error: str
+    """Then why not: "cancelled" where the caller has gone; else empty."""
+
+
 class SessionChanged(msgspec.Struct, frozen=True, kw_only=True, tag=True, tag_field="event"):
     """A session entered another state."""
 
@@ -107,11 +139,11 @@ class EventsDropped(msgspec.Struct, frozen=True, kw_only=True, tag=True, tag_fie
     count: int
 
 
-Event: TypeAlias = CapEvent | SessionChanged | MdsMapChanged | RecordingEnded | EventsDropped
+Event: TypeAlias = CapEvent | RequestEvent | SessionChanged | MdsMapChanged | RecordingEnded | EventsDropped
 
 
 def to_json(event: Event) -> bytes:
-    """One JSON object; caps as Ceph writes them."""
+    """One JSON object: ``event`` is the class, the rest its fields by name; caps as Ceph writes them."""
 
     def plain(value: Any) -> str:
         if isinstance(value, Caps):

@@ -10,11 +10,13 @@ import msgspec
 from cephcaps.caps import Caps
 from cephcaps.core import Core
 from cephcaps.engine.inode import Inode
+from cephcaps.engine.latency import BOUNDS as LATENCY_BOUNDS
+from cephcaps.engine.latency import Histogram
 from cephcaps.events import Event
 from cephcaps.shell.listen import EventQueue
 from cephcaps.shell.supervisor import Supervisor
 
-__all__ = ["CapInfo", "Events", "InodeCaps", "Late", "Metrics"]
+__all__ = ["LATENCY_BOUNDS", "CapInfo", "Events", "InodeCaps", "Late", "Latency", "Metrics"]
 
 
 class CapInfo(msgspec.Struct, frozen=True):
@@ -95,8 +97,22 @@ class Late(msgspec.Struct, frozen=True):
     why: str
 
 
+class Latency(msgspec.Struct, frozen=True):
+    """How long something took, each time it happened."""
+
+    count: int
+    seconds: float
+    """Sum of all."""
+    buckets: tuple[int, ...]
+    """How many took up to each of `LATENCY_BOUNDS` and longer than the one before; the last, longer than all."""
+
+    @classmethod
+    def of(cls, histogram: Histogram) -> Self:
+        return cls(sum(histogram.counts), histogram.seconds, tuple(histogram.counts))
+
+
 class Metrics(msgspec.Struct, frozen=True):
-    """Counters since the client was entered."""
+    """How things stand, and counters since the client was entered."""
 
     inodes: int
     """In the cache."""
@@ -115,8 +131,20 @@ class Metrics(msgspec.Struct, frozen=True):
     """Given back whole, in those messages."""
     unmatched_replies: int
     bytes_skipped: int
-    """Stretches of received bytes that no schema explained."""
+    """Stretches of received bytes that no schema explained; no more than 100 are counted."""
     late: tuple[Late, ...]
+    sessions: dict[int, str]
+    """Their states, by rank."""
+    request_latency: dict[int, dict[str, Latency]]
+    """From a caller's wish to the first answer, by the rank that answered and op, such as "lookup"."""
+    request_failures: dict[int, dict[str, dict[str, int]]]
+    """Requests that brought their callers an error, by rank (-1: none was asked), op and why: "ENOENT", or
+    "RequestTimeout", "SessionLost" and the like where no MDS has answered."""
+    revoke_latency: dict[int, Latency]
+    """From an MDS's wish to have bits back, by its rank, until all were given: 0 s where that was in the callback that
+    brought it."""
+    flush_latency: dict[int, Latency]
+    """From a change's leaving to the MDS's acknowledgement, by its rank."""
 
     @classmethod
     def of(cls, core: Core, now: float) -> Self:
@@ -134,9 +162,13 @@ class Metrics(msgspec.Struct, frozen=True):
             if request.sent and now - request.sent_at > 5
         ]
         messages, items = engine.releases.sent
+        ranks = engine.cache.ranks.values()
+        failures: dict[int, dict[str, dict[str, int]]] = {}
+        for (rank, op, why), count in requests.failures.items():
+            failures.setdefault(rank, {}).setdefault(op.name.lower(), {})[why] = count
         return cls(
             inodes=len(engine.cache.inodes),
-            caps={rank.rank: rank.num_caps for rank in engine.cache.ranks.values()},
+            caps={rank.rank: rank.num_caps for rank in ranks},
             dirty=len(engine.cache.dirty),
             flushing=len(engine.cache.flushes),
             revoking=len(engine.cache.revoking),
@@ -146,7 +178,19 @@ class Metrics(msgspec.Struct, frozen=True):
             unmatched_replies=core.mds.unmatched,
             bytes_skipped=len(core.leftovers),
             late=tuple(late),
+            sessions={rank: session.state for rank, session in core.mds.sessions.items()},
+            request_latency={
+                rank: {op.name.lower(): Latency.of(histogram) for op, histogram in ops.items()}
+                for rank, ops in requests.latency.items()
+            },
+            request_failures=failures,
+            revoke_latency={rank.rank: Latency.of(rank.revoked) for rank in ranks},
+            flush_latency={rank.rank: Latency.of(rank.flushed) for rank in ranks},
         )
+
+    def to_json(self) -> bytes:
+        """One JSON object: the fields by name; ranks are keys in decimal."""
+        return msgspec.json.encode(self)
 
 
 class Events:

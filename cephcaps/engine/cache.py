@@ -9,6 +9,7 @@ from typing import Any, NamedTuple, TypeAlias
 from cephcaps.actions import Done, Failed, RunHook
 from cephcaps.caps import Caps
 from cephcaps.engine.inode import Flush, Inode, InodeCap, SnapContext, Use
+from cephcaps.engine.latency import Histogram
 from cephcaps.engine.reserve import Pool, Reservation
 from cephcaps.events import CapEvent, Event
 from cephwire.capbits import Cap
@@ -58,9 +59,14 @@ class Rank:
         features: client features both sides have.
         read_only: the MDS takes no changes any more.
         recovering: it has been told of our caps and does not serve yet: what is for it waits.
+        flushed: how long changes took, from leaving to being acknowledged.
+        revoked: how long it waited for bits, from asking to having all of them back.
     """
 
-    __slots__ = ("features", "gen", "num_caps", "rank", "read_only", "recovering", "release_at", "releases", "ttl")
+    __slots__ = (
+        "features", "flushed", "gen", "num_caps", "rank", "read_only", "recovering", "release_at", "releases",
+        "revoked", "ttl",
+    )  # fmt: skip
 
     def __init__(self, rank: int) -> None:
         self.rank: int = rank
@@ -72,6 +78,8 @@ class Rank:
         self.features: int = 0
         self.read_only: bool = False
         self.recovering: bool = False
+        self.flushed: Histogram = Histogram()
+        self.revoked: Histogram = Histogram()
 
 
 class Cache:
@@ -261,6 +269,12 @@ class Cache:
         owed = bool(cap.revoked_at)
         self.settled(inode, cap)
         return owed
+
+    def given_back(self, inode: Inode, cap: InodeCap, now: float) -> None:
+        """All that was asked back of ``cap`` has been given."""
+        if cap.revoked_at:
+            self.ranks[cap.rank].revoked.add(now - cap.revoked_at)
+            self.settled(inode, cap)
 
     def settled(self, inode: Inode, cap: InodeCap) -> None:
         """Nothing of ``cap`` is asked back any more."""

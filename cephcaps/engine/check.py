@@ -187,7 +187,7 @@ class Checks:
         self._flushes.send(inode, cap, CapOp.UPDATE, wanted=want, tid=tid, max_size=max_size)
         given = revoking & ~cap.implemented
         if not cap.revoking:
-            self._cache.settled(inode, cap)
+            self._cache.given_back(inode, cap, now)
         else:
             self._cache.wake(inode)
         if given:

@@ -4,6 +4,7 @@ State in, actions out: `receive`, `reply`, local calls and `tick` take the time 
 `Cache.out`. Each subject has a room, and a room only uses those before it:
 
     inode, reserve, cache    what is kept, and room for it
+    latency                  how long things took, counted
     fields, xattrs, quota    which metadata to believe, and what they forbid
     capmsg, flush            changes: dirty, flushed under tids, acknowledged
     hooks                    what the data handler is to do
@@ -65,11 +66,11 @@ class Engine(LocalCalls):
         cap = inode.cap(rank) if inode is not None else None
         match message.op:
             case CapOp.FLUSH_ACK:
-                if inode is not None and self.flushes.acknowledged(inode, rank, tid):
+                if inode is not None and self.flushes.acknowledged(inode, rank, tid, now):
                     self._unlinked(inode, now)
             case CapOp.FLUSHSNAP_ACK:
                 if inode is not None:
-                    self.flushes.snap_acknowledged(inode, rank, message.snap_follows, tid)
+                    self.flushes.snap_acknowledged(inode, rank, message.snap_follows, tid, now)
             case CapOp.IMPORT:
                 self.realms.update(decode_trace(message.snap_trace, self.cache.rank(rank).features), now)
                 if inode is not None:

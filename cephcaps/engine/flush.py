@@ -157,7 +157,7 @@ class Flushes:
 
     # Acknowledged
 
-    def acknowledged(self, inode: Inode, rank: int, tid: int) -> bool:
+    def acknowledged(self, inode: Inode, rank: int, tid: int, now: float) -> bool:
         """The MDS has flush ``tid`` and all before it; gives whether that was news.
 
         A bit is clean only if no later flush carries it: "flush 1, change again, flush 2, ack 1" leaves it flushing.
@@ -166,7 +166,7 @@ class Flushes:
         done = [flush for flush in inode.flushes if flush.snap is None and flush.tid <= tid]
         if not done or done[-1].tid != tid:
             return False  # known already: it was sent twice
-        self._finish(inode, done)
+        self._finish(inode, done, rank, now)
         inode.flushing = 0
         for flush in inode.flushes:
             if flush.snap is None:
@@ -181,12 +181,12 @@ class Flushes:
         self._cache.let_go(inode)
         return True
 
-    def snap_acknowledged(self, inode: Inode, rank: int, follows: int, tid: int) -> bool:
+    def snap_acknowledged(self, inode: Inode, rank: int, follows: int, tid: int, now: float) -> bool:
         """The MDS has the state of a snapshot; gives whether that was news. Acknowledgements of old attempts do not
         count, and doubles are normal."""
         for flush in inode.flushes:
             if flush.tid == tid and flush.snap is not None and flush.snap.context.seq == follows:
-                self._finish(inode, [flush])
+                self._finish(inode, [flush], rank, now)
                 assert inode.use is not None
                 inode.use.cap_snaps.remove(flush.snap)
                 cap = inode.cap(rank)
@@ -197,10 +197,11 @@ class Flushes:
                 return True
         return False
 
-    def _finish(self, inode: Inode, done: list[Flush]) -> None:
+    def _finish(self, inode: Inode, done: list[Flush], rank: int, now: float) -> None:
         inode.flushes = tuple(flush for flush in inode.flushes if flush not in done)
         for flush in done:
             del self._cache.flushes[flush.tid]
+            self._cache.rank(rank).flushed.add(now - flush.sent_at)
 
     def drop_head(self, inode: Inode) -> None:
         """What is changed from now on may belong to a newer snap context, once nothing of the present one is left."""

@@ -315,7 +315,7 @@ class MdsClient(Router):
         self._carry_out(now)
 
     def session_read_only(self, session: Session, now: float) -> None:
-        self.out.append(Happened("session.forced_read_only", {"rank": session.rank}))
+        self.out.append(Happened("session.forced_read_only", {"rank": session.rank, "peer": str(session.addr)}))
         self.engine.session_read_only(session.rank, now)
         self._carry_out(now)
 

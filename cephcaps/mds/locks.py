@@ -105,8 +105,11 @@ class Locks:
         handle = self._handles.pop(number)
         for request in self._asked(handle.ino):
             call = request.operation.lock
-            if call is not None and call.handle == number and (waiting := self._requests.release(request)) is not None:
-                self._out.append(Failed(waiting, MdsError(errno.EBADF, "the file was closed meanwhile", what)))
+            if call is None or call.handle != number:
+                continue
+            closed = MdsError(errno.EBADF, "the file was closed meanwhile", what)
+            if (waiting := self._requests.release(request, None, closed)) is not None:
+                self._out.append(Failed(waiting, closed))
                 self.abandoned(request, now)
         calls = [
             LockCall(handle.ino, what, number, rule, _unlocking(lock)) for rule, lock in self._owned(number, handle)
@@ -152,7 +155,7 @@ class Locks:
         """The one reply to a lock request."""
         call = request.operation.lock
         assert call is not None
-        token = self._requests.release(request)
+        token = self._requests.answered(request, -1 if request.rank is None else request.rank, result, now)
         self._requests.finish(request)
         inode = self._cache.inodes.get(call.ino)
         if inode is not None and not result and call.rule in INTERRUPT:
@@ -202,7 +205,7 @@ class Locks:
         lock = call.lock
         args = FileLockArgs(call.rule, lock.type, lock.owner, lock.pid, lock.start, lock.length, call.wait)
         operation = Operation(RequestOp.SETFILELOCK, FilePath(call.ino), call.what, args, lock=call)
-        request = self._requests.add(token, operation, deadline)
+        request = self._requests.add(token, operation, deadline, now)
         request.rank = rank
         self._route(request, now)
 

@@ -7,18 +7,21 @@ whose caller has gone. Sources: ceph: src/client/Client.cc; kernel: fs/ceph/mds_
 
 from __future__ import annotations
 
+import errno
 import heapq
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import msgspec
 
 from cephcaps.engine.inode import Inode
+from cephcaps.engine.latency import Histogram
 from cephcaps.engine.listing import Listing
 from cephcaps.engine.reserve import Reservation
 from cephcaps.engine.xattrs import VIRTUAL, XattrChange
+from cephcaps.events import Event, RequestEnded, RequestStarted
 from cephwire.capbits import Cap
 from cephwire.filelock import FileLock, LockRule
 from cephwire.reply import ClientReply
@@ -145,6 +148,7 @@ class Request(msgspec.Struct, eq=False):
         unsafe: applied, not yet durable.
         created: the inode it has made, while unsafe: another MDS is to make the same.
         deadline: when the caller stops waiting.
+        since: when it was asked for.
         sent_at: when it last left.
         reserved: room for the caps its reply brings.
         inos: inodes it changes, as far as known: what fsync on one of them waits for.
@@ -154,6 +158,7 @@ class Request(msgspec.Struct, eq=False):
     token: int | None
     operation: Operation
     deadline: float
+    since: float
     rank: int | None = None
     sent: bool = False
     num_fwd: int = 0
@@ -169,9 +174,19 @@ class Request(msgspec.Struct, eq=False):
 
 
 class Requests:
-    """Every request that has not been answered for good, oldest first."""
+    """Every request that has not been answered for good, oldest first.
+
+    Attributes:
+        latency: from a caller's wish to the first answer, by rank and op.
+        failures: requests that brought their callers an error, by rank (-1: none was asked), op and why: the name of
+            the errno, or that of our error where no MDS has answered.
+        events: what happened, in order; None while nobody listens.
+    """
 
     def __init__(self) -> None:
+        self.latency: dict[int, dict[RequestOp, Histogram]] = {}
+        self.failures: Counter[tuple[int, RequestOp, str]] = Counter()
+        self.events: list[Event] | None = None
         self.by_tid: dict[int, Request] = {}
         self.by_token: dict[int, Request] = {}
         self._next_tid = 1
@@ -181,9 +196,9 @@ class Requests:
     def __iter__(self) -> Iterator[Request]:
         return iter(list(self.by_tid.values()))
 
-    def add(self, token: int | None, operation: Operation, deadline: float) -> Request:
+    def add(self, token: int | None, operation: Operation, deadline: float, now: float) -> Request:
         """A request on behalf of ``token``, or of nobody."""
-        request = Request(self._next_tid, token, operation, deadline)
+        request = Request(self._next_tid, token, operation, deadline, now)
         if operation.writes:
             self.changes(request, operation.path.ino)
             self.changes(request, operation.path2.ino)
@@ -191,6 +206,8 @@ class Requests:
         self.by_tid[request.tid] = request
         if token is not None:
             self.by_token[token] = request
+            if self.events is not None:
+                self.events.append(RequestStarted(**_named(request)))
         if deadline != float("inf"):
             heapq.heappush(self._deadlines, (deadline, request.tid))
         return request
@@ -224,11 +241,30 @@ class Requests:
         ours = (tid for tid, request in self.by_tid.items() if request.operation.op != RequestOp.SETFILELOCK)
         return next(ours, self._next_tid)
 
-    def release(self, request: Request) -> int | None:
-        """The token to answer, once; None if nobody waits any more."""
+    def answered(self, request: Request, rank: int, result: int, now: float) -> int | None:
+        """``rank`` has answered with 0 or minus an errno; gives what `release` does."""
+        if request.token is not None:
+            self._histogram(rank, request.operation.op).add(now - request.since)
+        return self.release(request, result)
+
+    def release(self, request: Request, result: int | None, error: Exception | None = None) -> int | None:
+        """The token to answer, once; None if nobody waits any more.
+
+        Args:
+            result: 0, or minus an errno; None where no MDS has answered.
+            error: why not; None where the caller has gone.
+        """
         token, request.token = request.token, None
-        if token is not None:
-            del self.by_token[token]
+        if token is None:
+            return None
+        del self.by_token[token]
+        rank = -1 if request.rank is None else request.rank
+        if result or error is not None:
+            why = errno.errorcode.get(-result, "unknown") if result else type(error).__name__
+            self.failures[rank, request.operation.op, why] += 1
+        if self.events is not None:
+            why = "" if result is not None else "cancelled" if error is None else str(error)
+            self.events.append(RequestEnded(**_named(request), rank=rank, result=result, error=why))
         return token
 
     def finish(self, request: Request) -> None:
@@ -240,11 +276,21 @@ class Requests:
         if request.reserved is not None:
             request.reserved.end()
 
+    def _histogram(self, rank: int, op: RequestOp) -> Histogram:
+        """Where answers of ``rank`` to ``op`` are counted, begun if need be."""
+        ops = self.latency.get(rank)
+        if ops is None:
+            ops = self.latency[rank] = {}
+        found = ops.get(op)
+        if found is None:
+            found = ops[op] = Histogram()
+        return found
+
     def cancel(self, token: int) -> Request | None:
         """The caller has gone; gives what he waited for."""
         request = self.by_token.get(token)
         if request is not None:
-            self.release(request)
+            self.release(request, None)
         return request
 
     def next_deadline(self) -> float:
@@ -261,3 +307,9 @@ class Requests:
         while self.next_deadline() <= now:
             _, tid = heapq.heappop(self._deadlines)
             yield self.by_tid[tid]
+
+
+def _named(request: Request) -> dict[str, Any]:
+    """What its events say of it."""
+    operation = request.operation
+    return {"tid": request.tid, "op": operation.op.name.lower(), "ino": operation.path.ino, "path": operation.path.path}

@@ -97,7 +97,7 @@ class Router(SessionHost):
         if refused:
             self.out.append(Failed(token, MdsError(refused, None, operation.what)))
             return
-        self._route(self.requests.add(token, operation, deadline), now)
+        self._route(self.requests.add(token, operation, deadline, now), now)
 
     def _route(self, request: Request, now: float) -> None:
         """Send ``request`` where it belongs, or leave it until that is possible."""
@@ -260,7 +260,7 @@ class Router(SessionHost):
         self.requests.finish(request)
 
     def _fail(self, request: Request, error: Exception) -> None:
-        token = self.requests.release(request)
+        token = self.requests.release(request, None, error)
         if token is not None:
             self.out.append(Failed(token, error))
 
@@ -279,7 +279,7 @@ class Router(SessionHost):
         if operation.lock is not None:
             self.locks.answered(request, reply.result, now)
             return
-        token = self.requests.release(request)
+        token = self.requests.answered(request, session.rank, reply.result, now)
         if not request.unsafe and not reply.result:
             self._applied(operation, reply, inode, token is None, now)
         if inode is not None and operation.writes:

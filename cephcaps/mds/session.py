@@ -438,4 +438,5 @@ class Session:
     def _set_state(self, state: SessionState) -> None:
         if state != self.state:
             self.state = state
-            self._host.out.append(Happened(f"session.{state}", {"rank": self.rank, "why": self.why}))
+            facts = {"rank": self.rank, "peer": str(self.addr), "why": self.why}
+            self._host.out.append(Happened(f"session.{state}", facts))

@@ -275,7 +275,7 @@ class MonClient:
         self._ping_at = now + self._timers.ping_interval
         self._pinged_at = -NEVER
         self._unanswered = 0
-        self._out.append(Happened("mon.connected", {"addr": str(connection.target), "mode": connection.mode}))
+        self._out.append(Happened("mon.connected", {"peer": str(connection.target), "mode": connection.mode}))
         if self._wanted:
             self._send(MonSubscribe(dict(self._wanted), self._hostname))
         self.send_commands()
@@ -318,7 +318,7 @@ class MonClient:
         if connection is not self.connection:
             return
         self.errors[connection.target] = error
-        self._out.append(Happened("mon.lost", {"addr": str(connection.target), "error": str(error)}))
+        self._out.append(Happened("mon.lost", {"peer": str(connection.target), "error": str(error)}))
         stood = now - self._stands_since  # negative if it never did
         self._drop()
         if isinstance(error, AuthError) and not self._tickets.global_id:

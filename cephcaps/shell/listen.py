@@ -5,21 +5,38 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Sequence
+from typing import Protocol
 
-from cephcaps.events import CapEvent, Event, EventsDropped
+from cephcaps.events import CapEvent, Event, EventsDropped, RequestEvent
 
-__all__ = ["EventQueue"]
+__all__ = ["EventQueue", "Listener"]
+
+
+class Listener(Protocol):
+    """Is told what happens, in the callback in which it does: it must neither wait nor raise.
+
+    Attributes:
+        requests: whether it wants to hear of requests, too.
+    """
+
+    requests: bool
+
+    def put(self, events: Sequence[Event]) -> None: ...
+
+    def end(self) -> None:
+        """No more will come."""
 
 
 class EventQueue:
     """One listener's events, the newest ``limit`` of them; what overflows is counted, never waited for.
 
     Args:
-        types: classes of events wanted; None for all.
+        types: classes of events wanted; None for all but those about requests.
         ino: only those about this inode, and those about none.
     """
 
     def __init__(self, types: tuple[type[Event], ...] | None, ino: int | None, limit: int) -> None:
+        self.requests = types is not None and any(issubclass(kind, RequestEvent) for kind in types)
         self._types = types
         self._ino = ino
         self._queue: deque[Event] = deque()
@@ -30,9 +47,9 @@ class EventQueue:
 
     def put(self, events: Sequence[Event]) -> None:
         for event in events:
-            if self._types is not None and not isinstance(event, self._types):
+            if not isinstance(event, self._types) if self._types is not None else isinstance(event, RequestEvent):
                 continue
-            if self._ino is not None and isinstance(event, CapEvent) and event.ino != self._ino:
+            if self._ino is not None and isinstance(event, CapEvent | RequestEvent) and event.ino != self._ino:
                 continue
             if len(self._queue) >= self._limit:
                 self._queue.popleft()

@@ -18,11 +18,12 @@ from cephcaps.core import Close, Core, Request
 from cephcaps.engine.inode import Hook
 from cephcaps.errors import ConnectionFailed, SessionLost
 from cephcaps.events import Event, RecordingEnded
+from cephcaps.mds.session import Session
 from cephcaps.messenger.connection import Connection
 from cephcaps.shell.connection import SocketProtocol
 from cephcaps.shell.data import DataHandler
-from cephcaps.shell.listen import EventQueue
-from cephcaps.shell.log import note, warn
+from cephcaps.shell.listen import Listener
+from cephcaps.shell.log import Log
 from cephcaps.shell.recording import Recorder
 
 __all__ = ["Supervisor"]
@@ -53,7 +54,7 @@ class Supervisor:
         self._last_token = 0
         self._timer: asyncio.TimerHandle | None = None
         self._writing = False
-        self._listeners: list[EventQueue] = []
+        self._listeners: list[Listener] = []
         self._leaving = asyncio.Event()
         self._started = asyncio.Event()
         self._crash: Exception | None = None
@@ -115,8 +116,8 @@ class Supervisor:
         for future in self._waiting.values():
             if not future.done():
                 future.set_exception(ConnectionFailed("the client was closed"))
-        for queue in self._listeners:
-            queue.end()
+        for listener in self._listeners:
+            listener.end()
         self._leaving.set()
         if self._task is not None:
             await asyncio.shield(self._task)
@@ -125,18 +126,33 @@ class Supervisor:
     def closed(self) -> bool:
         return self._leaving.is_set() or self._crash is not None
 
-    # Listeners
+    # Who looks on
 
-    def listen(self, queue: EventQueue) -> None:
+    @property
+    def log(self) -> Log:
+        """This client's; ``client`` is its global_id, 0 before the monitors have given it one."""
+        return Log(client=self.core.tickets.global_id)
+
+    def _log_of(self, connection: Connection) -> Log:
+        log = self.log.bind(peer=str(connection.target))
+        owner = connection.owner
+        return log.bind(rank=owner.rank) if isinstance(owner, Session) else log
+
+    def listen(self, listener: Listener) -> None:
         self.check_usable()
-        self._listeners.append(queue)
-        cache = self.core.mds.engine.cache
-        cache.events = cache.events or []
+        self._listeners.append(listener)
+        self._note_what_is_heard()
 
-    def unlisten(self, queue: EventQueue) -> None:
-        self._listeners.remove(queue)
-        if not self._listeners:
-            self.core.mds.engine.cache.events = None
+    def unlisten(self, listener: Listener) -> None:
+        self._listeners.remove(listener)
+        self._note_what_is_heard()
+
+    def _note_what_is_heard(self) -> None:
+        """Have that noted for which there is a listener, and nothing else."""
+        cache, requests = self.core.mds.engine.cache, self.core.mds.requests
+        events = [] if cache.events is None else cache.events
+        cache.events = events if self._listeners else None
+        requests.events = events if any(listener.requests for listener in self._listeners) else None
 
     # Callers
 
@@ -185,6 +201,7 @@ class Supervisor:
 
     def socket_made(self, connection: Connection, socket: SocketProtocol) -> None:
         self._sockets[connection] = socket
+        self._log_of(connection).note("connection.made")
         if self._recorder is not None:
             self._recorder.attach(connection, socket.local)
 
@@ -193,6 +210,7 @@ class Supervisor:
 
     def socket_lost(self, connection: Connection, error: Exception) -> None:
         if self._sockets.pop(connection, None) is not None:
+            self._log_of(connection).note("connection.lost", error=str(error))
             self._enter(lambda now: self.core.disconnected(connection, error, now))
 
     def _tick(self) -> None:
@@ -207,7 +225,7 @@ class Supervisor:
             step(self.loop.time())
             self._pump()
         except Exception as error:
-            note("client.failed", error=repr(error), exc_info=True)
+            self.log.note("client.failed", error=repr(error), exc_info=True)
             self._crash = error
             for future in self._waiting.values():
                 if not future.done():
@@ -241,7 +259,7 @@ class Supervisor:
                         if future is not None and not future.done():
                             future.set_exception(action.error)
                     case Happened():
-                        note(action.event, **action.facts)
+                        self.log.note(action.event, **action.facts)
                     case RunHook():
                         assert self._group is not None
                         self._group.start_soon(self._run_hook, action)
@@ -278,7 +296,7 @@ class Supervisor:
         assert recorder is not None
         if recorder.failure is not None:
             self._recorder = None
-            warn("recording.ended", path=recorder.path, reason=recorder.failure)
+            self.log.warn("recording.ended", path=recorder.path, reason=recorder.failure)
             self._tell([RecordingEnded(path=recorder.path, reason=recorder.failure)])
         elif self._recording_timer is None and recorder.waiting:
             self._recording_timer = self.loop.call_later(RECORDING_DELAY, self._flush_recording)
@@ -313,7 +331,7 @@ class Supervisor:
         except Exception as failure:
             error = failure
         if error is not None:
-            note("data.failed", ino=action.ino, what=hook.kind, error=repr(error))
+            self.log.note("data.failed", ino=action.ino, what=hook.kind, error=repr(error))
             if hook.kind != "writeback":
                 await anyio.sleep(RETRY_PAUSE)
         self._enter(lambda now: self.core.mds.hook_done(action.ino, hook, error, now))
@@ -337,6 +355,7 @@ class Supervisor:
                 await self.loop.create_connection(lambda: SocketProtocol(self, connection), target.host, target.port)
             except OSError as error:
                 reason = ConnectionFailed(os.strerror(error.errno) if error.errno else str(error))
+                self._log_of(connection).note("connection.failed", error=str(reason))
                 self._enter(lambda now: self.core.disconnected(connection, reason, now))
                 return
             finally:
@@ -346,6 +365,7 @@ class Supervisor:
         if (scope := self._dials.get(connection)) is not None:
             scope.cancel()
         if (socket := self._sockets.pop(connection, None)) is not None:
+            self._log_of(connection).note("connection.closed")
             socket.close()
         if self._recorder is not None:
             self._recorder.detach(connection)

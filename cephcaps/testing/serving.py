@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable
 
 from cephcaps.messenger.server import ServerConnection
-from cephcaps.shell.log import note, warn
+from cephcaps.shell.log import Log
 from cephcaps.testing.daemon import Daemon
 from cephwire.entity import AddrType, EntityAddr
 from cephwire.errors import CephError
@@ -115,7 +115,7 @@ class _Socket(asyncio.Protocol):
         try:
             connection.receive(data, now)
         except CephError as error:
-            warn(
+            Log().warn(
                 "connection.refused", daemon=self._served.daemon.kind.name, peer=str(connection.target), why=str(error)
             )
             self.close()
@@ -129,7 +129,7 @@ class _Socket(asyncio.Protocol):
         if connection is not None:
             self._served.sockets.pop(connection, None)
             self._served.daemon.lost(connection, now)
-            note("connection.closed", daemon=self._served.daemon.kind.name, peer=str(connection.target))
+            Log().note("connection.closed", daemon=self._served.daemon.kind.name, peer=str(connection.target))
 
     def flush(self) -> None:
         connection = self.connection

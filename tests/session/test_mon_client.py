@@ -649,7 +649,7 @@ def test_a_monitor_that_falls_silent_is_left_for_another() -> None:
     assert not world.happened("mon.lost")
     world.advance(PING_INTERVAL + 2)
 
-    assert world.happened("mon.lost")[0]["addr"] == str(silent.addr)
+    assert world.happened("mon.lost")[0]["peer"] == str(silent.addr)
     assert "silent for" in world.happened("mon.lost")[0]["error"]
     assert world.dialled[-1] != silent.addr
     assert world.core.monitors.ready

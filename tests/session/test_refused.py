@@ -131,7 +131,8 @@ def test_a_rank_that_becomes_read_only_is_asked_for_each_change_and_refuses_it()
 
     assert world.session.read_only
     assert world.session.state == "open"
-    assert world.happened("session.forced_read_only") == [{"rank": 0}]
+    peer = str(world.ranks[0].addr)
+    assert world.happened("session.forced_read_only") == [{"rank": 0, "peer": peer}]
     put(world, 7, "user.a", b"1")
     assert last(world).op == RequestOp.SETXATTR
     world.call(SetAttributes(7, "/file7", Change(1, mode=0o600)))

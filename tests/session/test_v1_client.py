@@ -31,7 +31,7 @@ def test_a_client_mounts(type: CryptoType | None) -> None:
 
     assert {addr.type for addr in world.dialled} == {AddrType.LEGACY}
     assert world.session.state == "open"
-    assert world.happened("mon.connected") == [{"addr": str(world.mons[0].addr), "mode": "legacy"}]
+    assert world.happened("mon.connected") == [{"peer": str(world.mons[0].addr), "mode": "legacy"}]
 
 
 def test_a_session_goes_on_over_another_connection() -> None:

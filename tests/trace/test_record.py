@@ -32,7 +32,7 @@ from cephcaps.messenger.connection import Connection
 from cephcaps.shell import supervisor as shell
 from cephcaps.shell.connection import SocketProtocol
 from cephcaps.shell.listen import EventQueue
-from cephcaps.shell.log import warn
+from cephcaps.shell.log import Log
 from cephcaps.shell.supervisor import Supervisor
 from cephcaps.trace.items import Traced
 from cephcaps.trace.read import read_trace
@@ -482,7 +482,7 @@ async def test_a_full_disk_ends_the_recording_with_an_event_and_nothing_else(
         reason = os.strerror(errno.ENOSPC)
         assert events.drain() == [RecordingEnded(path="/dev/full", reason=reason)]
     assert [record.message for record in caplog.records] == [
-        f"event='recording.ended' path='/dev/full' reason='{reason}'"
+        f"event='recording.ended' client={world.core.tickets.global_id} path='/dev/full' reason='{reason}'"
     ]
     assert world.core.mds.sessions[0].state == "open"
     assert stat.S_IMODE(os.stat("/dev/full").st_mode) == 0o666
@@ -508,7 +508,7 @@ def test_the_command_line_records_and_tells_when_it_no_longer_can(
 
     class Client:
         async def __aenter__(self) -> Any:
-            warn("recording.ended", path="x", reason="full")
+            Log().warn("recording.ended", path="x", reason="full")
             raise ConfigError("enough")
 
         async def __aexit__(self, *exc: object) -> None: ...
