@@ -16,7 +16,11 @@ from cephcaps.testing import TestCluster
 from cephcaps.testing.plugin import CephTestCluster
 from tests.docs.pages import PAGES, Block, blocks
 
-BLOCKS = [block for page in PAGES for block in blocks(page) if block.language == "python"]
+ELSEWHERE = {"telemetry.md"}
+"""Pages whose programs are processes of their own: tests/testing/test_telemetry_docs.py."""
+BLOCKS = [
+    block for page in PAGES for block in blocks(page) if block.language == "python" and page.name not in ELSEWHERE
+]
 WHOLE = "asyncio.run("
 """A program that brings its own event loop."""
 

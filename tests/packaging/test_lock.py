@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import tomllib
+from itertools import chain
 from pathlib import Path
 
 from packaging.requirements import Requirement
@@ -14,8 +15,8 @@ TOP = Path(__file__).parents[2]
 def test_the_lock_fits_what_the_project_asks_for() -> None:
     project = tomllib.loads((TOP / "pyproject.toml").read_text())
     locked = dict(re.findall(r"(?m)^([\w.-]+)==(\S+)", (TOP / "requirements.lock").read_text()))
-    asked = project["project"]["dependencies"] + project["project"]["optional-dependencies"]["uvloop"]
-    for line in asked + project["dependency-groups"]["dev"]:
+    extras = project["project"]["optional-dependencies"].values()
+    for line in (*project["project"]["dependencies"], *chain(*extras), *project["dependency-groups"]["dev"]):
         wanted = Requirement(line)
         assert wanted.specifier.contains(locked[wanted.name]), f"{line}: {locked[wanted.name]} is locked; make it anew"
 
