@@ -8,6 +8,7 @@ from itertools import chain
 from pathlib import Path
 
 from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 
 TOP = Path(__file__).parents[2]
 
@@ -18,7 +19,9 @@ def test_the_lock_fits_what_the_project_asks_for() -> None:
     extras = project["project"]["optional-dependencies"].values()
     for line in (*project["project"]["dependencies"], *chain(*extras), *project["dependency-groups"]["dev"]):
         wanted = Requirement(line)
-        assert wanted.specifier.contains(locked[wanted.name]), f"{line}: {locked[wanted.name]} is locked; make it anew"
+        assert wanted.specifier.contains(locked[canonicalize_name(wanted.name)]), (
+            f"{line}: {locked[canonicalize_name(wanted.name)]} is locked; make it anew"
+        )
 
 
 def test_every_locked_package_has_hashes_and_no_address() -> None:
