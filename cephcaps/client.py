@@ -143,7 +143,7 @@ class Client(Snapshots, Xattrs, Locking):
         self._connect_timeout = connect_timeout
         self._request_timeout = request_timeout
         self._supervisor: Supervisor | None = None
-        self.root_ino = 0
+        self.root_ino: int = 0
         self.config: ClientConfig | None = None
 
     # Life
@@ -337,6 +337,7 @@ class Client(Snapshots, Xattrs, Locking):
         await self.flush_inode(ino, timeout)
 
     async def flush_inode(self, ino: int, timeout: float | None) -> None:
+        """As `flush`, of an inode by number. For `OpenFile`."""
         await self._running.call(Safe(ino), self._left(self._until(timeout)))
 
     async def sync(self, *, timeout: float | None = DEFAULT) -> None:
@@ -372,14 +373,17 @@ class Client(Snapshots, Xattrs, Locking):
     # Data, for `OpenFile` and `CapRefs`
 
     async def get_refs(self, ino: int, asked: tuple[int, int, int, int], timeout: float | None) -> Got:
+        """For `CapRefs`: wait until caps may be used, and have them kept."""
         got: Got = await self._running.call(GetRefs(ino, *asked), self._left(self._until(timeout)))
         return got
 
     def put_refs(self, ino: int, bits: int) -> None:
+        """For `CapRefs`: they are not in use any more."""
         if self._supervisor is not None and not self._supervisor.closed:
             self._running.local(lambda now: self._running.core.mds.put_refs(ino, bits, now))
 
     def wrote(self, ino: int, endoff: int, mtime: int, buffered: bool) -> None:
+        """For `CapRefs`: data were written, up to byte ``endoff``."""
         lost = self._running.local(lambda now: self._running.core.mds.wrote(ino, endoff, mtime, buffered, now))
         if lost is not None:
             raise lost.with_traceback(None)
@@ -427,6 +431,7 @@ class Client(Snapshots, Xattrs, Locking):
 
     @property
     def engine(self) -> Engine:
+        """The cap engine inside, for tests and tools; nothing about it is promised."""
         return self._running.core.mds.engine
 
 

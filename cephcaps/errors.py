@@ -98,5 +98,5 @@ def _leaf(errno: int) -> type[MdsError] | None:
 
 
 _BY_ERRNO: dict[int, type[MdsError]] = {
-    number: leaf for number in _errno.errorcode if (leaf := _leaf(number)) is not None
+    number: _made for number in _errno.errorcode if (_made := _leaf(number)) is not None
 }

@@ -92,7 +92,7 @@ class Following:
     def __init__(self, file: BinaryIO, before_waiting: Callable[[], None]) -> None:
         self._file = file
         self._before_waiting = before_waiting
-        self.fileno = file.fileno
+        self.fileno: Callable[[], int] = file.fileno
 
     def read1(self, size: int) -> bytes:
         self._before_waiting()

@@ -18,7 +18,10 @@ __all__ = ["CephCommand", "CephGroup", "Settings", "absolute_path", "global_opti
 C = TypeVar("C", bound=Callable[..., Any])
 
 FORMATS = ("plain", "json", "json-pretty")
-CONTEXT = {"help_option_names": ["-h", "--help"], "token_normalize_func": lambda token: token.replace("_", "-")}
+CONTEXT: dict[str, Any] = {
+    "help_option_names": ["-h", "--help"],
+    "token_normalize_func": lambda token: token.replace("_", "-"),
+}
 SEE_ALL = "Options that say which cluster and who to be there: cephcaps --help"
 
 
@@ -32,7 +35,7 @@ class Settings:
 
     def __init__(self) -> None:
         self.given: dict[str, Any] = {}
-        self.format = "plain"
+        self.format: str = "plain"
         self._options: dict[str, str] = {}
         self._verbosity = 0
 
@@ -141,7 +144,7 @@ class CephCommand(click.Command):
             return super().parse_args(ctx, list(args))
         except click.NoSuchOption:
             # They are looked at only now, because few need them and everybody would wait for their module.
-            self.params += _conf_options(self.params)
+            self.params: list[click.Parameter] = [*self.params, *_conf_options(self.params)]
             return super().parse_args(ctx, args)
 
 

@@ -196,7 +196,7 @@ class MdsClient(Router):
     def map_received(self, mdsmap: MdsMap, now: float) -> None:
         if self.mdsmap is not None and mdsmap.epoch <= self.mdsmap.epoch:
             return
-        self.mdsmap = mdsmap
+        self.mdsmap: MdsMap | None = mdsmap
         self.out.append(Happened("mdsmap.received", {"epoch": mdsmap.epoch}))
         self.engine.cache.note(MdsMapChanged(epoch=mdsmap.epoch))
         for rank, session in list(self.sessions.items()):

@@ -78,7 +78,8 @@ class Router(SessionHost):
         self.engine.unsafe = lambda ino: self.requests.unsafe(ino, self.requests.last_tid) is not None
         self.fsid = b""
         self.unmatched: int = 0
-        self.first_pause, self.max_pause = 0.2, 15.0
+        self.first_pause: float = 0.2
+        self.max_pause: float = 15.0
         self.tickets_wanted: bool = False
         self.barred: CephError | None = None
         self.con_modes = con_modes

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import re
 import struct
-from collections.abc import Sequence
-from typing import NamedTuple
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
 
 from cephcaps.messenger.crc import MASK, crc32c, standard_crc32c
 from cephcaps.messenger.secure import TAG_SIZE, SecureStream
@@ -21,21 +21,21 @@ __all__ = ["MAX_FRAME", "PREAMBLE_SIZE", "CompressedFrame", "Frame", "FrameReade
 PREAMBLE_LAYOUT = struct.Struct("<BBIHIHIHIHBB")
 """`cephwire.frames.PREAMBLE` up to its crc."""
 PREAMBLE_SIZE = 32
-unpack_preamble = struct.Struct("<BBIHIHIHIHBxI").unpack_from
+unpack_preamble: Callable[..., tuple[Any, ...]] = struct.Struct("<BBIHIHIHIHBxI").unpack_from
 EPILOGUE_CRC = struct.Struct("<BIII")
 EPILOGUE_CRC_SIZE = EPILOGUE_CRC.size
-unpack_epilogue = EPILOGUE_CRC.unpack_from
+unpack_epilogue: Callable[..., tuple[Any, ...]] = EPILOGUE_CRC.unpack_from
 EPILOGUE_SECURE_SIZE = 16
 CRC = struct.Struct("<I")
 CRC_SIZE = CRC.size
-unpack_crc = CRC.unpack_from
+unpack_crc: Callable[..., tuple[Any, ...]] = CRC.unpack_from
 INLINE_SIZE = 48
 """Bytes of the first segment that are sealed together with the preamble."""
 SEALED_PREAMBLE_SIZE = PREAMBLE_SIZE + INLINE_SIZE + TAG_SIZE
 BLOCK = 16
 """Secure mode pads every segment to whole cipher blocks."""
 COMPLETE = int(LateStatus.COMPLETE)
-make = tuple.__new__
+make: Callable[..., Frame] = tuple.__new__
 """A NamedTuple in half the time that its class takes."""
 ALIGNMENT = (8, 8, 8, 4096)
 

@@ -93,7 +93,7 @@ class ServerConnectionV1(StreamV1):
         """Who does not know its own IP is where its socket is."""
         named = banner.addr.modern()
         host = named.host if named.ip is not None and not named.ip.is_unspecified else self.target.host
-        self.addr = EntityAddr.make(AddrType.LEGACY, host or "0.0.0.0", named.port, named.nonce)
+        self.addr: EntityAddr | None = EntityAddr.make(AddrType.LEGACY, host or "0.0.0.0", named.port, named.nonce)
         self.phase = Phase.CONNECT
 
     def _connecting(self, connect: MsgConnect, authorizer: bytes) -> bool:

@@ -182,7 +182,8 @@ class ServerConnectionV2(Connection):
     def _authenticated(self, done: AuthDone) -> None:
         """All that follows AUTH_DONE is protected as agreed, the signatures first."""
         secrets = self.login.secrets
-        self.global_id, self.con_mode = done.global_id, ConMode(done.con_mode)
+        self.global_id: int = done.global_id
+        self.con_mode: ConMode = ConMode(done.con_mode)
         received, self._reader.transcript = self._reader.transcript or b"", None
         self._expected_signature = _signature(secrets.session_key, self._sent)
         if self.con_mode is ConMode.SECURE and secrets.connection_secret is not None:
@@ -228,8 +229,9 @@ class ServerConnectionV2(Connection):
         elif frame.connect_seq <= link.connect_seq:
             self._write(SessionRetry(link.connect_seq))
         else:
-            self.link, link.connect_seq = link, frame.connect_seq
-            self.addr = addresses(frame.addrs)[0]
+            self.link: Link = link
+            link.connect_seq = frame.connect_seq
+            self.addr: EntityAddr | None = addresses(frame.addrs)[0]
             self._write(SessionReconnectOk(link.in_seq))
             self._take_ack(frame.msg_seq)
             self._begin(now)

@@ -123,7 +123,7 @@ class ConnectionV1(StreamV1):
         same = (named.port, named.nonce) == (self.target.port, self.target.nonce)
         if not (same if blank else named.same_endpoint(self.target)):
             raise ConnectionFailed(f"{self.target} calls itself {named}: it is not the daemon we want")
-        self.addr = self._instance.address(banner.peer_addr.modern().host or "0.0.0.0")
+        self.addr: EntityAddr | None = self._instance.address(banner.peer_addr.modern().host or "0.0.0.0")
         self.out.append(client_banners.encode(ClientBanner(self.addr.legacy())))
         if self._authenticator is not None:
             self._method, self._authorizer = self._authenticator.request()

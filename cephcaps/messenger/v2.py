@@ -210,7 +210,7 @@ class ConnectionV2(Connection):
         if frame.entity_type != self.peer_type:
             raise ConnectionFailed(f"it is no {self.peer_type.name.lower()} but {_entity_type(frame.entity_type)}")
         seen = addresses(frame.peer_addr)[0]
-        self.addr = self._instance.address(seen.host or "0.0.0.0")
+        self.addr: EntityAddr | None = self._instance.address(seen.host or "0.0.0.0")
         self.phase = Phase.AUTH
         self._request(*self._authenticator.request())
 

@@ -106,12 +106,14 @@ class TestCluster:
 
     @property
     def conf(self) -> Path:
+        """The ceph.conf for clients."""
         if self._folder is None:
             raise RuntimeError("the cluster is not running: enter it with `async with`")
         return self._folder / "ceph.conf"
 
     @property
     def mon(self) -> Monitor:
+        """The monitor."""
         if self._mon is None:
             raise RuntimeError("the cluster is not running: enter it with `async with`")
         mon = self._mon.daemon

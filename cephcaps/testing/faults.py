@@ -53,6 +53,7 @@ class Faults:
         self._mds.frozen = True
 
     def thaw(self) -> None:
+        """Let it go on after `freeze`: what came meanwhile is dealt with now."""
         self._mds.thaw()
 
     def drop(self, kind: type[Any], times: int = 1) -> None:

@@ -171,7 +171,7 @@ class MonLogin:
         self.keys = keys
         self.secrets: Secrets = NO_SECRETS
         self.challenge: int = int.from_bytes(keys.entropy(8), "little")
-        self.name = ""
+        self.name: str = ""
         self.global_id: int = 0
         self._promised = 0
         self._mode = ConMode.CRC
@@ -186,7 +186,8 @@ class MonLogin:
         if frame.method != AuthMethod.CEPHX:
             return AuthBadMethod(frame.method, -EOPNOTSUPP, (AuthMethod.CEPHX,), (ConMode.CRC, ConMode.SECURE))
         who = mon_auth_requests.decode(frame.payload)
-        self.name, self.global_id, self._mode = str(who.name), who.global_id, mode
+        self.name = str(who.name)
+        self.global_id, self._mode = who.global_id, mode
         if self.name not in self.keys.principals:
             return BAD_KEY
         return AuthReplyMore(server_challenges.encode(ServerChallenge(self.challenge)))

@@ -7,9 +7,9 @@ and 4; RFC 2675 (jumbograms); RFC 4302, 2; RFC 9293, 3.1.
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from ipaddress import IPv4Address, IPv6Address
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from cephcaps.trace.items import Problem
 from cephcaps.trace.source import MAX_RECORD, Packet
@@ -75,7 +75,7 @@ length of IPv4, total length, flags and fragment offset, protocol, addresses and
 acknowledgment numbers, data offset, flags."""
 NO_IPV4_TCP = (struct.Struct("").unpack_from, MAX_RECORD + 1)
 """Of all other link types: no packet is that long."""
-make = tuple.__new__
+make: Callable[..., Any] = tuple.__new__
 """A NamedTuple in half the time that its class takes."""
 
 

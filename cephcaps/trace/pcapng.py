@@ -6,9 +6,9 @@ Source: draft-ietf-opsawg-pcapng, whose sections are named below.
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from math import gcd
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from cephcaps.trace.items import Problem
 from cephcaps.trace.source import MAX_RECORD, NS, Packet, Source
@@ -75,9 +75,9 @@ class Section:
 
     def __init__(self, order: str) -> None:
         self.interfaces: list[Interface] = []
-        self.head = struct.Struct(f"{order}II").unpack_from
-        self.length = struct.Struct(f"{order}I").unpack_from
-        self.enhanced = struct.Struct(f"{order}IIIIIII").unpack_from  # with the frame
+        self.head: Callable[..., tuple[Any, ...]] = struct.Struct(f"{order}II").unpack_from
+        self.length: Callable[..., tuple[Any, ...]] = struct.Struct(f"{order}I").unpack_from
+        self.enhanced: Callable[..., tuple[Any, ...]] = struct.Struct(f"{order}IIIIIII").unpack_from  # with the frame
         self._version = struct.Struct(f"{order}H").unpack_from
         self._interface = struct.Struct(f"{order}HxxI").unpack_from
         self._option = struct.Struct(f"{order}HH").unpack_from

@@ -9,6 +9,7 @@ and 9293; for messenger v1 see `cephwire.legacy`.
 from __future__ import annotations
 
 import struct
+from collections.abc import Callable
 from typing import Final, NamedTuple
 
 from google_crc32c import extend
@@ -54,14 +55,14 @@ ONES = 0xFFFF
 COMPLETE: Final = int(MessageFlag.COMPLETE)
 MSG: Final = bytes((MsgrTag.MSG,))
 
-pack_block = struct.Struct("<IIIIIII").pack
-pack_ipv4 = struct.Struct(">HHIHH12sIIBBHHH").pack
-pack_ipv6 = struct.Struct(">IHH36sIIBBHHH").pack
+pack_block: Callable[..., bytes] = struct.Struct("<IIIIIII").pack
+pack_ipv4: Callable[..., bytes] = struct.Struct(">HHIHH12sIIBBHHH").pack
+pack_ipv6: Callable[..., bytes] = struct.Struct(">IHH36sIIBBHHH").pack
 """An IP header without options and TCP's after it."""
-pack_header = struct.Struct("<QQHHHIIIHBqHH").pack
-pack_crc = struct.Struct("<I").pack
-pack_footer = struct.Struct("<IIIQB").pack
-pack_ends = tuple(struct.Struct(f"<{padding}xI").pack for padding in range(4))
+pack_header: Callable[..., bytes] = struct.Struct("<QQHHHIIIHBqHH").pack
+pack_crc: Callable[..., bytes] = struct.Struct("<I").pack
+pack_footer: Callable[..., bytes] = struct.Struct("<IIIQB").pack
+pack_ends: tuple[Callable[..., bytes], ...] = tuple(struct.Struct(f"<{padding}xI").pack for padding in range(4))
 """The end of a block, by how many bytes of padding its packet needs."""
 
 server_banners: Codec[ServerBanner] = Codec(SERVER_BANNER)

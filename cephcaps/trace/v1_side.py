@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 import struct
 from collections.abc import Callable
-from typing import Final, TypeAlias
+from typing import Any, Final, TypeAlias
 
 from google_crc32c import extend
 
@@ -27,9 +27,10 @@ MAX_MESSAGE = 64 * 1024 * 1024
 """Bytes of front, middle and data together; what says it is longer is no message."""
 SEQ_SIZE = 8
 HEAD_SIZE = 54
-unpack_head = struct.Struct("<xQQHHHIIIHBqH2xI").unpack_from
+unpack_head: Callable[..., tuple[Any, ...]] = struct.Struct("<xQQHHHIIIHBqH2xI").unpack_from
 """The tag and `cephwire.legacy.MSG_HEADER`, without a name for each value: here is where the time goes."""
-unpack_lengths = unpack_crcs = struct.Struct("<III").unpack_from
+unpack_lengths: Callable[..., tuple[Any, ...]] = struct.Struct("<III").unpack_from
+unpack_crcs: Callable[..., tuple[Any, ...]] = unpack_lengths
 LENGTHS_AT = 23
 FOOTER_SIZE, OLD_FOOTER_SIZE = 21, 13
 MSG: Final = int(MsgrTag.MSG)
@@ -37,7 +38,7 @@ COMPLETE: Final = int(MessageFlag.COMPLETE)
 NOCRC: Final = int(MessageFlag.NOCRC)
 ALL_FLAGS: Final = int(MessageFlag.COMPLETE | MessageFlag.NOCRC | MessageFlag.SIGNED)
 AUTH_REPLY_TYPE: Final = AUTH_REPLY.number
-make = tuple.__new__
+make: Callable[..., Any] = tuple.__new__
 """A NamedTuple in a third of the time that its class takes."""
 
 AFTER_TAG: Final[dict[int, int]] = {
@@ -99,9 +100,9 @@ class Side:
     """
 
     def __init__(self, both: Both, to_daemon: bool) -> None:
-        self.to_daemon = to_daemon
+        self.to_daemon: bool = to_daemon
         self.other = self
-        self.handshaking = True
+        self.handshaking: bool = True
         self.need: int = 0
         self.carried: Carried = Carried()
         # Bound once: a reader that stays is told by its identity.

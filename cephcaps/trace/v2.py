@@ -8,6 +8,7 @@ Sources: as `cephcaps.messenger.framing` and `cephwire.control`.
 from __future__ import annotations
 
 import struct
+from collections.abc import Callable
 from typing import Any, Final, TypeAlias
 
 from cephcaps.messenger.framing import Frame
@@ -54,9 +55,9 @@ TOLD_NOTHING: Final = frozenset((Tag.ACK, Tag.KEEPALIVE2, Tag.KEEPALIVE2_ACK))
 headers: Codec[MessageHeader] = Codec(MESSAGE_HEADER)
 controls: dict[int, Codec[Any]] = {tag: Codec(schema) for tag, schema in FRAMES.items()}
 HEADER_SIZE: Final = 41
-unpack_header = struct.Struct("<QQHHHIHQBH2x").unpack
+unpack_header: Callable[..., tuple[Any, ...]] = struct.Struct("<QQHHHIHQBH2x").unpack
 """`cephwire.frames.MESSAGE_HEADER`, for headers of just its size: here is where the time goes."""
-make = tuple.__new__
+make: Callable[..., Any] = tuple.__new__
 """A NamedTuple in a third of the time that its class takes."""
 
 Kept: TypeAlias = tuple[Side, bytes | None, int | None, int]

@@ -5,7 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 import construct
-from construct import Construct, Int32ul
+from construct import Int32ul
+
+from cephwire.constructs import Construct
 
 __all__ = ["NSEC", "Bitset", "BitsetWord", "Blob", "BlobWord", "Text", "TextWord", "Utime", "UtimeWord"]
 

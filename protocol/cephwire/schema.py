@@ -18,7 +18,6 @@ import msgspec
 from construct import (
     Bytes,
     Const,
-    Construct,
     Container,
     GreedyBytes,
     Int8sl,
@@ -33,9 +32,9 @@ from construct import (
     Pass,
     StreamError,
     Struct,
-    Subconstruct,
 )
 
+from cephwire.constructs import Construct, Subconstruct
 from cephwire.scalars import NSEC, Bitset, Blob, Text, Utime
 
 __all__ = [
@@ -77,7 +76,7 @@ __all__ = [
     "Versioned",
 ]
 
-Rest = GreedyBytes
+Rest: Construct = GreedyBytes
 """Whatever is left of the enclosing region, kept as bytes."""
 
 ABSENT = object()
@@ -353,7 +352,7 @@ class Switch(Construct):
     def __init__(self, key: str, cases: Mapping[int, Construct], default: Construct) -> None:
         super().__init__()
         self.key = key
-        self.cases: dict[int, Any] = dict(cases)
+        self.cases: dict[int, Construct] = dict(cases)
         self.default = default
         self.flagbuildnone = True
 
@@ -391,7 +390,7 @@ class Tagged(Construct):
     def __init__(self, cases: Mapping[int, Record | Versioned]) -> None:
         super().__init__()
         self.cases: dict[int, Record | Versioned] = dict(cases)
-        self.tags = {
+        self.tags: dict[Any, int] = {
             (case.subcon if isinstance(case, Versioned) else case).cls: tag for tag, case in self.cases.items()
         }
 

@@ -138,9 +138,13 @@ class Inode(Attributes):
 
     def __init__(self, ino: int, mode: int, stamp: int) -> None:
         super().__init__(ino, mode)
-        self.atime = self.mtime = self.ctime = self.btime = self.rctime = stamp
-        self.rsubdirs = int(self.is_dir)
-        self.rfiles = int(not self.is_dir)
+        self.atime: int = stamp
+        self.mtime: int = stamp
+        self.ctime: int = stamp
+        self.btime: int = stamp
+        self.rctime: int = stamp
+        self.rsubdirs: int = int(self.is_dir)
+        self.rfiles: int = int(not self.is_dir)
         self.entries: dict[str, Dentry] = {}
         self.order: list[tuple[int, str]] | None = None
         self.links: tuple[Dentry, ...] = ()
@@ -148,7 +152,10 @@ class Inode(Attributes):
         self.loner: Session | None = None
         self.want_loner: Session | None = None
         self.wanting: int = 0
-        self.auth, self.link, self.xattr, self.file = (Lock(self, kind) for kind in "ALXF")
+        self.auth: Lock = Lock(self, "A")
+        self.link: Lock = Lock(self, "L")
+        self.xattr: Lock = Lock(self, "X")
+        self.file: Lock = Lock(self, "F")
         self.snap: Lock | None = None
         self.max_size: dict[int, int] = {}
         self.safe_ranges: dict[int, int] | None = None

@@ -110,7 +110,8 @@ class Cap:
         self.ino: int = ino
         self.cap_id: int = cap_id
         self.whole: bool = whole
-        self.state, self.since = CapState.HELD, 0
+        self.state: int = CapState.HELD
+        self.since: int = 0
         self.seq: int | None = None
         self.mseq: int | None = None
         self.pending: int | None = None

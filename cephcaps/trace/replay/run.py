@@ -85,6 +85,7 @@ class Replay:
 
     @property
     def tallies(self) -> dict[Client, Tally]:
+        """Counts of each client, by its global id or, while that is unknown, its address."""
         return {client: one.tally for client, one in self._clients.items()}
 
     def take(self, item: Item) -> None:
