@@ -118,11 +118,10 @@ def read_back(one: Spied) -> ReadBack:
     replay.end()
     linted = [f"lint: {f.rule.name} of client.{f.client} about {f.ino or 0:#x} {f.path}: {f.what}" for f in findings]
     # Left to replay's rule "unheard": who was asked for something when the test ended.
-    # And a wish that nothing in a capture foretells: to keep a directory of which all names have come to be known.
     replayed = [
         f"replay: client.{d.client} about {d.ino:#x} at rank {d.rank}: sent {d.sent}, expected {d.expected}"
         for d in differences
-        if d.rule != "unheard" and not _wish(d)
+        if d.rule != "unheard"
     ]
     return ReadBack(found.said, linted, replayed + [f"replay: {failure}" for failure in replay.failures])
 
@@ -135,9 +134,3 @@ def keep(folder: Path, name: str) -> list[Path]:
         return []
     shutil.copytree(folder, kept)
     return sorted(kept.iterdir())
-
-
-def _wish(one: Difference) -> bool:
-    """Whether the client says nothing but what it wants, unasked."""
-    sent = one.sent
-    return one.expected is None and sent is not None and sent.op == "update" and not sent.dirty and not sent.answers

@@ -64,7 +64,7 @@ class Held:
 
 
 @pytest.mark.soak
-@pytest.mark.unreplayed("a capture does not show what a client did while its connection or its rank was away")
+@pytest.mark.unreplayed("not tried to its end: no difference in what it recorded up to a time-out of its own")
 async def test_calls_cancelled_while_the_mds_fails_over_leave_nothing_behind(
     new_cluster: Callable[..., LiveCluster],
 ) -> None:

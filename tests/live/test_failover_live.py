@@ -79,7 +79,6 @@ def read_takeovers(
 
 
 @pytest.mark.parametrize(("fails", "kills"), [(2, 1), pytest.param(10, 5, marks=pytest.mark.soak)])
-@pytest.mark.unreplayed("a capture does not show what a client did while its connection or its rank was away")
 async def test_work_goes_on_over_failovers(
     new_cluster: Callable[..., LiveCluster], clean_recordings: Path, fails: int, kills: int
 ) -> None:

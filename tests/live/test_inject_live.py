@@ -68,7 +68,6 @@ async def test_a_workload_ends_as_computed_aside(cluster: LiveCluster, conf: Pat
 @pytest.mark.parametrize(
     ("ms_mode", "seconds"), [("crc", 15), *(pytest.param(mode, SOAK, marks=pytest.mark.soak) for mode in MODES)]
 )
-@pytest.mark.unreplayed("a capture does not show what a client did while its connection or its rank was away")
 async def test_broken_connections_reach_no_caller(
     cluster: LiveCluster, conf: Path, clean_recordings: Path, ms_mode: str, seconds: int
 ) -> None:

@@ -99,7 +99,6 @@ async def test_a_session_is_resumed(cluster: LiveCluster, conf: Path) -> None:
 
 
 @pytest.mark.parametrize("seconds", [20, pytest.param(180, marks=pytest.mark.soak)])
-@pytest.mark.unreplayed("a capture does not show what a client did while its connection or its rank was away")
 async def test_broken_connections_reach_no_caller(
     cluster: LiveCluster, conf: Path, clean_recordings: Path, seconds: int
 ) -> None:

@@ -53,7 +53,6 @@ async def agree(cluster: LiveCluster, client: Client) -> None:
 
 
 @pytest.mark.parametrize("moves", [4, pytest.param(20, marks=pytest.mark.soak)])
-@pytest.mark.unreplayed("a capture does not show what a client did while its connection or its rank was away")
 async def test_work_goes_on_in_directories_that_move(new_cluster: Callable[..., LiveCluster], moves: int) -> None:
     cluster = new_cluster(mds=3, extra=TICKS)
     cluster.ceph("fs", "set", cluster.fs_name, "max_mds", 2)

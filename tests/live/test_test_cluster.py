@@ -189,7 +189,6 @@ async def test_libcephfs_goes_on_over_cut_connections(served: ServedCluster, pee
     assert session.state == "open"
 
 
-@pytest.mark.unreplayed("a capture does not show what a client did while its connection or its rank was away")
 async def test_libcephfs_and_our_client_reconnect_to_another_mds(
     served: ServedCluster, peers, clean_recordings: Path
 ) -> None:

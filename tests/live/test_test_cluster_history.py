@@ -15,7 +15,6 @@ NUDGES = "mds_scatter_nudge_interval"
 """Seconds after which sums of a directory that are on their way up are helped along, which ends its lock caches."""
 
 
-@pytest.mark.unreplayed("clients hold on to caps for longer or shorter than replay would")
 @pytest.mark.parametrize("hold", [0.0, 1000.0], ids=["giving", "keeping"])
 @pytest.mark.parametrize("seed", [1, 2, 3])
 async def test_the_same_history_comes_out_the_same(cluster: LiveCluster, seed: int, hold: float) -> None:

@@ -82,7 +82,6 @@ def told(folder: Path, seed: int) -> tuple[list[str], list[bytes]]:
     return names, [path.read_bytes() for path in sorted(folder.iterdir())]
 
 
-@pytest.mark.unreplayed("a capture does not show what a client did while its connection or its rank was away")
 @pytest.mark.parametrize("seed", range(3))
 def test_the_same_seed_gives_the_same_recordings_byte_for_byte(tmp_path: Path, seed: int) -> None:
     first, second = told(tmp_path / "a", seed), told(tmp_path / "b", seed)

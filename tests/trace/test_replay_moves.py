@@ -6,14 +6,16 @@ import pytest
 
 from cephcaps.trace.items import Flow
 from cephcaps.trace.replay import Difference, Replay
-from cephwire.capbits import Cap
-from cephwire.caps import CapOp
+from cephwire.capbits import Cap, FileMode, wanted_for_mode
+from cephwire.caps import CapFlag, CapOp
 from cephwire.entity import EntityType
+from cephwire.inode import IssuedCap
 from cephwire.reconnect import CapReconnect, ClientReconnect, ReconnectCap
+from cephwire.requestargs import OpenArgs
 from cephwire.requestop import RequestOp
 from cephwire.session import ClientSession, SessionOp
 from tests.trace.lint_scene import FULL, READ, SHARED, Scene
-from tests.trace.rendering import FILE, ROOT, request
+from tests.trace.rendering import FILE, ROOT, inode, reply, request
 
 OTHER = FILE + 1
 
@@ -139,3 +141,27 @@ def test_a_flush_that_waited_for_an_import_has_the_tid_it_began_with(
         scene.update(FULL, 1, ino=OTHER, cap_id=9, rank=1, dirty=Cap.AUTH_EXCL, tid=late)
     _, found = replayed(scene)
     assert [one.rule for one in found] == ([] if right else [""])
+
+
+# What is wanted of a directory
+
+
+@pytest.mark.parametrize("listed_first", [True, False])
+def test_names_known_and_a_directory_open_are_told_apart_by_what_is_new(listed_first: bool) -> None:
+    """Each is told along with the other, which was wanted before and is held on to for some seconds."""
+    names, reads = Cap.ANY_SHARED | Cap.FILE_EXCL, wanted_for_mode(FileMode.RD)
+    held = SHARED | Cap.FILE_SHARED
+    scene = Scene()
+    scene.open()
+    scene.looks_up(held, mode=0o040755, nlink=1)
+    if listed_first:
+        scene.update(held, 1, wanted=names)
+    scene.sends(request(RequestOp.OPEN, FILE, args=OpenArgs(0, 0, 0, 0, 0, -1, 0, 0)), tid=9)
+    cap = IssuedCap(held, 0, 7, 2, 0, ROOT, CapFlag.AUTH)
+    scene.hears(reply(RequestOp.OPEN, target=inode(FILE, cap=cap, mode=0o040755, nlink=1), extra=None), tid=9)
+    scene.update(held, 2, issue_seq=2, wanted=reads | names if listed_first else reads)
+    if not listed_first:
+        scene.update(held, 2, issue_seq=2, wanted=reads | names)
+    replay, found = replayed(scene)
+    assert found == []
+    assert replay.tallies[4123].alike == 2

@@ -22,9 +22,8 @@ FOR_NAMES = Cap.ANY_SHARED | Cap.FILE_EXCL
 
 def prepare(engine: Driven, inode: Inode, cap: InodeCap, said: Said, issued: int, now: float) -> None:
     """Bring about what lets the client say ``said`` of ``cap``, of which ``issued`` is all it may have by then."""
-    if stat.S_ISDIR(inode.mode):
-        _names(engine, inode, said)
-    _modes(engine, inode, said)
+    if not stat.S_ISDIR(inode.mode) or not _names(engine, inode, said, cap.mds_wanted):
+        _modes(engine, inode, said)
     lost = (cap.issued | cap.implemented) & ~issued
     _uses(engine, inode, said, lost)
     surplus = engine.surplus(inode, issued)
@@ -65,13 +64,23 @@ def _values(inode: Inode, said: Said) -> None:
     inode.change_attr = max(inode.change_attr, message.change_attr)
 
 
-def _names(engine: Driven, inode: Inode, said: Said) -> None:
-    """Whether the client counts on knowing all names of a directory."""
+def _names(engine: Driven, inode: Inode, said: Said, before: int) -> bool:
+    """Whether the client counts on knowing all names of a directory, and wants it for that.
+
+    It does only of one that nobody has open. Along with it may be wanted what was ``before``, so what is new tells
+    which of the two it is.
+    """
     whole = said.wanted & FOR_NAMES == FOR_NAMES
+    if whole and inode.use is not None and inode.use.modes:
+        new = said.wanted & ~before
+        if not new or new & ~(FOR_NAMES | Cap.PIN):
+            return False
+        inode.use.modes.clear()
     if whole and not is_complete(inode):
         inode.complete_gen = inode.shared_gen
     elif not whole and is_complete(inode):
         engine.cache.not_whole(inode)
+    return whole
 
 
 def _modes(engine: Driven, inode: Inode, said: Said) -> None:
