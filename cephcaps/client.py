@@ -7,38 +7,31 @@ import contextlib
 import errno
 import json
 import os
-import socket
 import types
 import uuid
 from collections.abc import Mapping
 from typing import Any, Self
 
-from cephcaps.auth.cephx import Tickets
-from cephcaps.auth.crypto import CryptoError, CryptoKey
-from cephcaps.config import ClientConfig, MonAddress, load_config
-from cephcaps.core import ROOT_INO, Core, GetRefs, MdsCommand, MonCommand, Mount, Safe
+from cephcaps.config import ClientConfig, load_config
+from cephcaps.core import ROOT_INO, GetRefs, MdsCommand, MonCommand, Mount, Safe
 from cephcaps.engine.engine import Engine
 from cephcaps.engine.inode import Inode
 from cephcaps.engine.refs import Got
-from cephcaps.errors import ConfigError, ConnectionFailed, MdsError, SessionLost
+from cephcaps.errors import ConnectionFailed, MdsError, SessionLost
 from cephcaps.events import Event
 from cephcaps.filelock import Locking
 from cephcaps.mds.requests import Answer, Operation
-from cephcaps.mds.routing import Credentials
 from cephcaps.mds.session import Session
-from cephcaps.messenger.link import Instance
-from cephcaps.monitor.client import MonTimers
+from cephcaps.opening import con_modes, make_core, messenger_of, resolve
 from cephcaps.paths import DEFAULT, Path
 from cephcaps.shell.data import DataHandler
 from cephcaps.shell.recording import Recorder
 from cephcaps.shell.supervisor import Supervisor
 from cephcaps.snapshots import Snapshots
-from cephcaps.version import VERSION
 from cephcaps.view import Events, InodeCaps, Metrics
 from cephcaps.walk import components
 from cephcaps.xattrs import Xattrs
 from cephwire.control import ConMode
-from cephwire.entity import AddrType, EntityAddr, EntityName
 from cephwire.mdsmap import MdsMap
 from cephwire.request import FilePath
 from cephwire.requestargs import GetattrArgs
@@ -165,8 +158,9 @@ class Client(Snapshots, Xattrs, Locking):
         recorder = self._recorder()
         try:
             async with asyncio.timeout(self._connect_timeout):
-                monitors = await resolve(self.config.mons, _messenger(self.config))
-            core = self._core(self.config, monitors)
+                monitors = await resolve(self.config.mons, messenger_of(self.config))
+            core = make_core(self.config, monitors, self._root, self._whose, self._configured)
+            core.mds.engine.cache.handled = self._data is not None
         except BaseException as error:
             if recorder is not None:
                 recorder.close()
@@ -215,44 +209,10 @@ class Client(Snapshots, Xattrs, Locking):
 
         return record.Recorder(self._record)
 
-    def _core(self, config: ClientConfig, monitors: tuple[EntityAddr, ...]) -> Core:
-        key = None
-        if config.key is not None:
-            try:
-                key = CryptoKey.from_base64(config.key.reveal())
-            except CryptoError as error:
-                raise ConfigError(f"the key of {config.name} cannot be used: {error}") from None
-        root = self._root or config.mountpoint
-        components(root)
-        metadata = {
-            "hostname": socket.gethostname(),
-            "entity_id": config.name.id,
-            "root": "/" + root.strip("/"),
-            "pid": str(os.getpid()),
-            "cephcaps_version": VERSION,
-        }
-        # A nonce of its own for every client: servers tell clients of one host apart by it.
-        instance = Instance(int.from_bytes(os.urandom(4), "little") or 1, _messenger(config))
-        core = Core(
-            Credentials(Tickets(EntityName.parse(config.name), key, os.urandom), instance, *self._whose),
-            monitors,
-            _modes(config.mon_modes),
-            _modes(config.mds_modes),
-            config.fs,
-            root,
-            metadata,
-            MonTimers(config.mon_hunt_interval, config.mon_ping_interval, config.mon_ping_timeout),
-            lambda values: self._configured(config.with_mon_values(values)),
-        )
-        core.mds.engine.cache.handled = self._data is not None
-        core.mds.recovers = config.recovers
-        core.mds.first_pause, core.mds.max_pause = config.initial_backoff, config.max_backoff
-        return core
-
     def _configured(self, config: ClientConfig) -> tuple[ConMode, ...]:
         """What the monitors set for clients counts from now on; gives the connection modes to offer MDSs."""
         self._snapdir = config.snapdir
-        return _modes(config.mds_modes)
+        return con_modes(config.mds_modes)
 
     # What is known, without I/O
 
@@ -433,39 +393,3 @@ class Client(Snapshots, Xattrs, Locking):
     def engine(self) -> Engine:
         """The cap engine inside, for tests and tools; nothing about it is promised."""
         return self._running.core.mds.engine
-
-
-def _modes(names: tuple[str, ...]) -> tuple[ConMode, ...]:
-    return tuple(ConMode[name.upper()] for name in names)
-
-
-def _messenger(config: ClientConfig) -> AddrType:
-    return AddrType.LEGACY if config.legacy else AddrType.MSGR2
-
-
-async def resolve(mons: tuple[tuple[MonAddress, ...], ...], messenger: AddrType) -> tuple[EntityAddr, ...]:
-    """The monitors' addresses for one messenger, names looked up.
-
-    Raises:
-        ConnectionFailed: no name resolves.
-        ConfigError: there are addresses for the other messenger only.
-    """
-    loop = asyncio.get_running_loop()
-    found: list[EntityAddr] = []
-    failures: list[str] = []
-    protocol = "v1" if messenger is AddrType.LEGACY else "v2"
-    for mon in [address for addresses in mons for address in addresses if address.protocol == protocol]:
-        try:
-            infos = await loop.getaddrinfo(mon.host, mon.port, type=socket.SOCK_STREAM)
-        except OSError as error:
-            failures.append(f"{mon.host}: {error.strerror}")
-            continue
-        hosts = dict.fromkeys(info[4][0] for info in infos)
-        found += [EntityAddr.make(messenger, str(host), mon.port, mon.nonce) for host in hosts]
-    if failures and not found:
-        raise ConnectionFailed(f"no monitor's name resolves: {'; '.join(failures)}; check mon_host")
-    if not found and messenger is AddrType.LEGACY:
-        raise ConfigError("mon_host names messenger v2 addresses only: add v1 ones (port 6789) or drop ms_mode legacy")
-    if not found:
-        raise ConfigError("mon_host names messenger v1 addresses only: add v2 ones (port 3300) or say ms_mode legacy")
-    return tuple(dict.fromkeys(found))

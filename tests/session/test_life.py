@@ -26,7 +26,7 @@ async def test_a_client_cancelled_while_it_is_entered_leaves_no_task(
         await asyncio.sleep(60.0)
 
     monkeypatch.setattr(faces, "resolve", resolve)
-    monkeypatch.setattr(faces.Client, "_core", lambda *what: World().core)
+    monkeypatch.setattr(faces, "make_core", lambda *what: World().core)
     monkeypatch.setattr(Supervisor, "_dial", dial)
     (tmp_path / "keyring").write_text(f"[client.admin]\nkey = {KEY}\n")
     (tmp_path / "ceph.conf").write_text(f"[global]\nmon host = 192.0.2.1\nkeyring = {tmp_path}/keyring\n")

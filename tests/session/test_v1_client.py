@@ -6,10 +6,10 @@ from functools import partial
 
 import pytest
 
-from cephcaps.client import resolve
 from cephcaps.config import MonAddress, parse_mon_host
 from cephcaps.core import Mount
 from cephcaps.errors import AuthError, ConfigError
+from cephcaps.opening import resolve
 from cephwire.entity import AddrType, AddrVec, EntityAddr
 from cephwire.keys import CryptoType
 from cephwire.legacy import MsgrTag
