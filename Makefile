@@ -6,8 +6,8 @@
 BASE_PYTHON ?= python3
 PYTHON := .venv/bin/python
 PURE := -m "not live and not soak" --ignore=tests/benchmarks -n auto
-# Mostly they wait for daemons, so three files run at a time, each on a cluster of its own; conftest.py has their order.
-LIVE := -m "live and not soak" -n 3 --dist loadfile --no-loadscope-reorder tests/live
+# Mostly they wait for daemons, so four files run at a time, each on a cluster of its own; conftest.py has their order.
+LIVE := -m "live and not soak" -n 4 --dist loadfile --no-loadscope-reorder tests/live
 # What runs on both releases by itself, on none, or only on that which the test cluster was made after.
 ONCE := --ignore=tests/live/test_idle.py --ignore=tests/live/test_conf_oracle.py \
 	--ignore=tests/live/test_test_cluster_history.py

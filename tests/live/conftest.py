@@ -21,7 +21,6 @@ from .fuse import FuseMount
 from .recording import keep, read_back, recorded
 from .release import Release, find_release
 from .scenario import Captured, capture_scenario
-from .workload import found_by_lint
 
 HERE = Path(__file__).parent
 VERSION = pytest.StashKey[str]()
@@ -133,18 +132,9 @@ def every_client_records(
 
 
 @pytest.fixture
-def clean_recordings(
-    request: pytest.FixtureRequest,
-    every_client_records: None,
-) -> Iterator[Path]:
-    """Where the test's clients record, ``client-1.pcapng`` and so on; lint must find nothing to say of them."""
-    folder = request.node.stash[RECORDINGS]
-    yield folder
-    whole = [path for path in sorted(folder.glob("*.pcapng")) if path.stat().st_size]
-    found = [f"{path.name}: {said}" for path in whole for said in found_by_lint(path)]
-    if found:
-        keep(folder, request.node.name)
-        pytest.fail("\n".join(["lint has something to say:", *found[:LOG_LINES]]), pytrace=False)
+def recordings(request: pytest.FixtureRequest, every_client_records: None) -> Path:
+    """Where the test's clients record, ``client-1.pcapng`` and so on."""
+    return request.node.stash[RECORDINGS]
 
 
 @pytest.fixture(autouse=True)

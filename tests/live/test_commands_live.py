@@ -12,8 +12,6 @@ from cephcaps.errors import MdsError
 
 from .cluster import LiveCluster
 
-pytestmark = pytest.mark.usefixtures("clean_recordings")
-
 
 @pytest.mark.parametrize("ms_mode", ["secure", "crc", "legacy"])
 async def test_daemons_answer_as_they_answer_ceph(cluster: LiveCluster, conf: Path, ms_mode: str) -> None:

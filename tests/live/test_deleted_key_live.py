@@ -14,8 +14,6 @@ from .cluster import LiveCluster
 from .logins import change_map, cut, delete_key, lifetimes, own_key, restore_key, usable
 from .waiting import until
 
-pytestmark = pytest.mark.usefixtures("clean_recordings")
-
 SLOWEST = 16.0
 """Seconds between knocks at monitors that let nobody in, with what it takes to be let in."""
 KEPT = 3

@@ -24,9 +24,7 @@ from .cluster import LiveCluster
 from .libcephfs import LibcephfsPeer
 from .takeover import RECONNECT, Takeover, flushes_sent_again, takeovers
 from .waiting import until
-from .workload import PATIENCE, at_work
-
-pytestmark = pytest.mark.usefixtures("clean_recordings")
+from .workload import PATIENCE, RESTS, at_work
 
 QUICK = """\
 [global]
@@ -80,13 +78,13 @@ def read_takeovers(
 
 @pytest.mark.parametrize(("fails", "kills"), [(2, 1), pytest.param(10, 5, marks=pytest.mark.soak)])
 async def test_work_goes_on_over_failovers(
-    new_cluster: Callable[..., LiveCluster], clean_recordings: Path, fails: int, kills: int
+    new_cluster: Callable[..., LiveCluster], recordings: Path, fails: int, kills: int
 ) -> None:
     cluster = new_cluster(mds=3, extra=QUICK)
     order = [kill if number < kills else fail for number in range(fails + kills)]
     async with connect(cluster.conf, request_timeout=PATIENCE) as client:
         known = client.global_id
-        async with at_work(client, "/failover") as work:
+        async with at_work(client, "/failover", rest=RESTS if fails < 10 else 0.0) as work:
             await work.during(2)
             for lose in order[::2] + order[1::2]:
                 await lose(cluster)
@@ -97,7 +95,7 @@ async def test_work_goes_on_over_failovers(
         assert {rank: session.state for rank, session in client.sessions.items()} == {0: "open"}
         assert [session["id"] for session in cluster.session_ls()] == [known]
         await work.is_as_computed(cluster)
-    found = read_takeovers(clean_recordings / "client-1.pcapng")
+    found = read_takeovers(recordings / "client-1.pcapng")
     assert len(found) == len(order)
     for one in found:
         print(f"{(one.reconnect_ns - one.map_ns) / 1e9:.3f} s from map to RECONNECT: {', '.join(one.kinds()[:12])}")
@@ -215,7 +213,7 @@ async def second_client(cluster: LiveCluster) -> AsyncIterator[LibcephfsPeer]:
 
 
 async def test_a_new_daemon_is_told_the_same_in_the_same_order_as_by_libcephfs(
-    new_cluster: Callable[..., LiveCluster], clean_recordings: Path, tmp_path: Path
+    new_cluster: Callable[..., LiveCluster], recordings: Path, tmp_path: Path
 ) -> None:
     missing = missing_program("dumpcap")
     if missing:
@@ -237,7 +235,7 @@ async def test_a_new_daemon_is_told_the_same_in_the_same_order_as_by_libcephfs(
         AsyncExitStack() as files,
     ):
         await lose_a_daemon_in_mid_talk(cluster, Ours(client, files), other, "/ours")
-    recording = clean_recordings / "client-1.pcapng"
+    recording = recordings / "client-1.pcapng"
     (ours,) = read_takeovers(recording)
     print(f"ours: {', '.join(ours.kinds())}")
     assert [kind for kind in ours.kinds() if kind in expected] == expected

@@ -20,8 +20,6 @@ from .cluster import LiveCluster
 from .libcephfs import LibcephfsPeer
 from .workload import at_work
 
-pytestmark = pytest.mark.usefixtures("clean_recordings")
-
 MODES = ("crc", "secure")
 ONE_IN = {"mds": 100, "mon": 200}
 """Of a daemon's reads and writes of sockets, how many are cut short by closing the connection."""
@@ -69,14 +67,14 @@ async def test_a_workload_ends_as_computed_aside(cluster: LiveCluster, conf: Pat
     ("ms_mode", "seconds"), [("crc", 15), *(pytest.param(mode, SOAK, marks=pytest.mark.soak) for mode in MODES)]
 )
 async def test_broken_connections_reach_no_caller(
-    cluster: LiveCluster, conf: Path, clean_recordings: Path, ms_mode: str, seconds: int
+    cluster: LiveCluster, conf: Path, recordings: Path, ms_mode: str, seconds: int
 ) -> None:
     async with connect(conf, ms_mode=ms_mode) as client:
         async with injecting(cluster), at_work(client, f"/inject-{ms_mode}-{seconds}", seed=seconds) as work:
             await work.during(seconds)
         await agrees_at_rest(cluster, client, within=SETTLES)
         await work.is_as_computed(cluster)
-    made = connections(clean_recordings / "client-1.pcapng")
+    made = connections(recordings / "client-1.pcapng")
     print(f"{made[EntityType.MDS]} connections to MDSs, {made[EntityType.MON]} to monitors")
     assert made[EntityType.MDS] > seconds // 10, "nothing was broken"
 

@@ -27,8 +27,6 @@ from .test_inject_live import SETTLES, connections, injecting, no_less_than_libc
 from .waiting import until
 from .workload import at_work
 
-pytestmark = pytest.mark.usefixtures("clean_recordings")
-
 NO_AUTH = """\
 [global]
 auth cluster required = none
@@ -100,14 +98,14 @@ async def test_a_session_is_resumed(cluster: LiveCluster, conf: Path) -> None:
 
 @pytest.mark.parametrize("seconds", [20, pytest.param(180, marks=pytest.mark.soak)])
 async def test_broken_connections_reach_no_caller(
-    cluster: LiveCluster, conf: Path, clean_recordings: Path, seconds: int
+    cluster: LiveCluster, conf: Path, recordings: Path, seconds: int
 ) -> None:
     async with connect(conf, ms_mode="legacy") as client:
         async with injecting(cluster), at_work(client, f"/inject-legacy-{seconds}", seed=seconds) as work:
             await work.during(seconds)
         await agrees_at_rest(cluster, client, within=SETTLES)
         await work.is_as_computed(cluster)
-    made = connections(clean_recordings / "client-1.pcapng")
+    made = connections(recordings / "client-1.pcapng")
     print(f"{made[EntityType.MDS]} connections to MDSs, {made[EntityType.MON]} to monitors")
     assert made[EntityType.MDS] > seconds // 10, "nothing was broken"
 

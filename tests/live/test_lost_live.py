@@ -24,8 +24,6 @@ from .sockets import break_connections
 from .waiting import until
 from .workload import PATIENCE
 
-pytestmark = pytest.mark.usefixtures("clean_recordings")
-
 HEARS_WITHIN = 30.0
 CLOSES_WITHIN = 30.0
 SESSION_TIMEOUT = 30

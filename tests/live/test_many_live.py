@@ -18,8 +18,6 @@ from .cluster import LiveCluster
 from .waiting import until
 from .workload import PATIENCE
 
-pytestmark = pytest.mark.usefixtures("clean_recordings")
-
 CLIENTS = 100
 FILES = 100
 SURVIVE_WITHIN = 120.0

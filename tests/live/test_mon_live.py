@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 from collections.abc import Callable
 
 import pytest
@@ -12,9 +13,7 @@ from cephcaps import connect
 from .agreement import agrees_at_rest
 from .cluster import LiveCluster
 from .waiting import until
-from .workload import PATIENCE, at_work
-
-pytestmark = pytest.mark.usefixtures("clean_recordings")
+from .workload import PATIENCE, RESTS, at_work
 
 DOWN = 5.0
 """Seconds without a monitor: an MDS that none answers for 15 s puts off all it is asked."""
@@ -25,7 +24,7 @@ ELECTS_WITHIN = 30.0
 async def test_work_goes_on_without_a_monitor(new_cluster: Callable[..., LiveCluster], times: int) -> None:
     cluster = new_cluster()
     async with connect(cluster.conf, request_timeout=PATIENCE) as client:
-        async with at_work(client, "/alone") as work:
+        async with at_work(client, "/alone", rest=RESTS) as work:
             for _ in range(times):
                 await cluster.aio.kill_daemon("mon.a")
                 before = work.operations
@@ -47,7 +46,7 @@ async def test_without_their_leader_two_monitors_do(new_cluster: Callable[..., L
     cluster = new_cluster(mons=3, mds=3)
     leader = next(n for n in cluster.mon_names if cluster.admin(n, "mon_status")["state"] == "leader")
     async with connect(cluster.conf, request_timeout=PATIENCE) as client:
-        async with at_work(client, "/leaderless") as work:
+        async with at_work(client, "/leaderless", rest=RESTS) as work:
             await work.during(1)
             await cluster.aio.kill_daemon(leader)
             await work.moves_on(within=DOWN)
@@ -66,8 +65,10 @@ async def test_without_their_leader_two_monitors_do(new_cluster: Callable[..., L
             async with connect(cluster.conf, timeout=PATIENCE) as another:
                 await another.setxattr("/elsewhere", "ceph.dir.pin", b"1")
 
+            numbers = itertools.count()
+
             async def has_second_session() -> bool:
-                await client.mkdir(f"/elsewhere/{work.operations}")
+                await client.mkdir(f"/elsewhere/{next(numbers)}")
                 return 1 in client.sessions and client.sessions[1].state == "open"
 
             await until(has_second_session, "a session with rank 1", within=PATIENCE)

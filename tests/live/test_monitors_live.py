@@ -15,8 +15,6 @@ from .cluster import LiveCluster
 from .logins import change_map, monitor_in_use
 from .waiting import until
 
-pytestmark = pytest.mark.usefixtures("clean_recordings")
-
 FINDS_ANOTHER = 3.0
 """Seconds from the loss of the monitor in use: one that does not answer costs as much."""
 PINGS = {"mon_client_ping_interval": "1", "mon_client_ping_timeout": "3"}

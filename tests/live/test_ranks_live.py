@@ -13,8 +13,6 @@ from .cluster import LiveCluster
 from .waiting import until
 from .workload import PATIENCE, at_work
 
-pytestmark = pytest.mark.usefixtures("clean_recordings")
-
 TICKS = "[mds]\nmds tick interval = 1\n"
 """An MDS looks once a tick for what is pinned to another."""
 MOVES_WITHIN = 30.0

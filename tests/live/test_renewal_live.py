@@ -18,9 +18,7 @@ from cephwire.keys import CRYPTO_KEY, CryptoKey, CryptoType
 from .agreement import agrees_at_rest
 from .cluster import LiveCluster
 from .logins import always_usable, cut, lifetimes, monitor_in_use, restore_key, usable
-from .workload import at_work
-
-pytestmark = pytest.mark.usefixtures("clean_recordings")
+from .workload import RESTS, at_work
 
 
 def count_proofs(monkeypatch: pytest.MonkeyPatch) -> list[int]:
@@ -49,7 +47,7 @@ async def test_tickets_of_short_life_never_run_out(
     cluster = new_cluster(mds=1, extra=lifetimes(service=lifetime, auth=lifetime))
     async with connect(cluster.conf) as client:
         known, first = client.global_id, monitor_in_use(client)
-        async with at_work(client, "/tickets") as work, always_usable(client):
+        async with at_work(client, "/tickets", rest=RESTS) as work, always_usable(client):
             until_then, number = time.monotonic() + seconds, 0
             while time.monotonic() < until_then:
                 await work.during(cuts[number % len(cuts)] if cuts else 5.0)

@@ -155,7 +155,7 @@ async def test_two_libcephfs_see_each_other_and_keep_locks_apart(served: ServedC
     assert len(await one.listdir("/")) == 51
 
 
-async def test_libcephfs_and_our_client_revoke_each_other(served: ServedCluster, peers, clean_recordings: Path) -> None:
+async def test_libcephfs_and_our_client_revoke_each_other(served: ServedCluster, peers, recordings: Path) -> None:
     peer = (await peers()).aio
     async with connect(served.cluster.conf) as client:
         async with client.open("/f", "x") as file:
@@ -190,7 +190,7 @@ async def test_libcephfs_goes_on_over_cut_connections(served: ServedCluster, pee
 
 
 async def test_libcephfs_and_our_client_reconnect_to_another_mds(
-    served: ServedCluster, peers, clean_recordings: Path
+    served: ServedCluster, peers, recordings: Path
 ) -> None:
     peer = (await peers()).aio
     await peer.mkdir("/d")

@@ -13,9 +13,7 @@ from cephcaps import connect
 from .agreement import agrees_at_rest
 from .cluster import LiveCluster
 from .sockets import break_connections
-from .workload import PATIENCE, at_work
-
-pytestmark = pytest.mark.usefixtures("clean_recordings")
+from .workload import PATIENCE, RESTS, at_work
 
 LIFETIME = 60
 """Seconds."""
@@ -36,7 +34,7 @@ async def test_tickets_are_renewed_before_a_new_connection_needs_them(
     cluster = new_cluster(mds=1, extra=SHORT_TICKETS)
     cut = 0
     async with connect(cluster.conf, ms_mode=ms_mode, request_timeout=PATIENCE) as client:
-        async with at_work(client, "/tickets") as work:
+        async with at_work(client, "/tickets", rest=RESTS) as work:
             until = time.monotonic() + seconds
             while time.monotonic() < until:
                 await work.during(cuts_every)

@@ -15,23 +15,22 @@ from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from pathlib import Path
 
 from cephcaps import Client
-from cephcaps.trace import Problem, read_trace
-from cephcaps.trace.lint import Finding, Linter
 
 from .agreement import mounted
 from .cluster import LiveCluster
 from .libcephfs import AT_SYMLINK_NOFOLLOW, LibcephfsPeer
 
-__all__ = ["Thing", "Workload", "at_work", "found_by_lint"]
+__all__ = ["RESTS", "Thing", "Workload", "at_work"]
 
 TASKS = 4
 MOST_THINGS = 40
 """Of each task; it makes no more before it has removed some."""
 DEEPEST = 4
 """Names below the root."""
+RESTS = 0.02
+"""Seconds a task rests after each call: what is tried here takes time, not much work."""
 PATIENCE = 60.0
 """Seconds for a call: a failover takes up to half of that on a busy machine."""
 FUTURE, PAST = 2_300_000_000, 600_000_000
@@ -69,9 +68,10 @@ class Workload:
         slowest: seconds that the longest call took, and which it was.
     """
 
-    def __init__(self, client: Client, root: str, *, seed: int = 0) -> None:
+    def __init__(self, client: Client, root: str, *, seed: int = 0, rest: float = 0.0) -> None:
         self.client = client
         self.root = root
+        self._rest = rest
         self.things: dict[str, Thing] = {}
         self.shared_modes: dict[str, dict[int, int]] = {}
         self.counts: Counter[str] = Counter()
@@ -192,7 +192,7 @@ class Workload:
         try:
             while not self._stopping.is_set():
                 await worker.step()
-                await asyncio.sleep(0)  # what needs no message would not let anyone else have a turn
+                await asyncio.sleep(self._rest)  # what needs no message would not let anyone else have a turn
         except asyncio.CancelledError:
             raise
         except BaseException as error:
@@ -434,9 +434,13 @@ class _Worker:
 
 
 @asynccontextmanager
-async def at_work(client: Client, root: str, *, seed: int = 0) -> AsyncIterator[Workload]:
-    """A workload below ``root``, which is made, for as long as the block runs; no call of it may fail."""
-    work = Workload(client, root, seed=seed)
+async def at_work(client: Client, root: str, *, seed: int = 0, rest: float = 0.0) -> AsyncIterator[Workload]:
+    """A workload below ``root``, which is made, for as long as the block runs; no call of it may fail.
+
+    Args:
+        rest: seconds that each task rests after a call, where it counts that work goes on and not how much of it.
+    """
+    work = Workload(client, root, seed=seed, rest=rest)
     await work.begin()
     try:
         yield work
@@ -445,22 +449,6 @@ async def at_work(client: Client, root: str, *, seed: int = 0) -> AsyncIterator[
         raise
     await work.end()
     print(work.told())
-
-
-def found_by_lint(recording: Path) -> list[str]:
-    """What ``cephcaps lint`` holds against the client that made ``recording``, and what could not be read of it."""
-    linter, told = Linter(), []
-    with recording.open("rb") as file:
-        for item in read_trace(file):
-            if isinstance(item, Problem):
-                told.append(f"{item.kind}: {item.what}")
-            told += [_in_short(finding) for finding in linter.take(item)]
-    return told + [_in_short(finding) for finding in linter.finish()]
-
-
-def _in_short(found: Finding) -> str:
-    said = f"client said last: {found.client_said}; MDS said last: {found.mds_said}"
-    return f"{found.rule.name}: mds.{found.rank} inode {found.ino or 0:#x} {found.path}: {found.what}; {said}"
 
 
 def _names_below(peer: LibcephfsPeer, root: str, folder: str) -> set[str]:
