@@ -43,6 +43,9 @@ def demo(settings: Settings) -> int:
 
     Each step says what is done, the messages that moved between them and the MDS, and who holds what afterwards. It
     needs no Ceph, no configuration and no network.
+
+    \b
+      cephcaps demo
     """
     run(_demo, settings)
     return 0

@@ -25,6 +25,10 @@ def explain(settings: Settings, caps: str) -> None:
     """Say what capability bits allow.
 
     CAPS are written as Ceph prints them, pAsLsXsFscr, or as a number, 0xd55 or 3413; - is none.
+
+    \b
+      cephcaps explain pAsLsXsFscr
+      cephcaps explain -f json 0xd55
     """
     try:
         bits = parse_caps(caps)

@@ -57,13 +57,17 @@ class Found(NamedTuple):
 @global_options()
 @click.pass_obj
 def stat(settings: Settings, paths: tuple[str, ...], dereference: bool) -> int:
-    r"""Show attributes, and the caps the MDS gave.
+    """Show attributes, and the caps the MDS gave.
 
     What another client has changed and not yet told is asked for. A PATH that fails does not keep the others from being
     shown; the exit code is that of the first that did.
 
     JSON is one object for one PATH and a list of objects for several, with times in UTC. A path that is not UTF-8 has
-    its odd bytes as \xff there, and is repeated in hex as path_hex.
+    its odd bytes as \\xff there, and is repeated in hex as path_hex.
+
+    \b
+      cephcaps stat /some/file /other
+      cephcaps stat -L -f json /some/link
     """
 
     async def ask(client: Client, path: str) -> Found:
@@ -85,13 +89,16 @@ def stat(settings: Settings, paths: tuple[str, ...], dereference: bool) -> int:
 @global_options()
 @click.pass_obj
 def ls(settings: Settings, path: str, long: bool) -> int:
-    r"""List a directory, / if not given.
+    """List a directory, / if not given.
 
     Names are sorted by their bytes; dot files are listed too. Attributes are those the MDS knew when it was asked: for
     what another client has changed and not yet told, use stat.
 
-    JSON is a list of objects. A name that is not UTF-8 has its odd bytes as \xff there, and is repeated in hex as
+    JSON is a list of objects. A name that is not UTF-8 has its odd bytes as \\xff there, and is repeated in hex as
     name_hex.
+
+    \b
+      cephcaps ls -l /some/directory
     """
     if settings.format == "plain" and not long:
         names, code = run(_each, settings, [path], _names)

@@ -49,6 +49,9 @@ def hold(settings: Settings, paths: tuple[str, ...], mode: str, seconds: float |
 
     Plain output has the seconds since the start, the path, what happened to which bits, and what may be done since.
     JSON is one object a line.
+
+    \b
+      cephcaps hold /some/file --mode w --for 10s
     """
     run(_hold, settings, paths, mode, seconds)
     return 0

@@ -30,6 +30,9 @@ def ping(settings: Settings, path: str, rounds: int, limit: float | None) -> int
     is made if it does not exist, and then removed in the end; its mode is put back.
 
     JSON is one object: rounds, min_ms, median_ms, p99_ms, max_ms, histogram.
+
+    \b
+      cephcaps ping /some/file --count 1000 --max 20
     """
     import statistics
 

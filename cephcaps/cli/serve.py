@@ -20,6 +20,9 @@ def serve(settings: Settings, auth: str, key_type: str) -> int:
     """Run a file system of this process's own on loopback, and print the ceph.conf that any Ceph client can use.
 
     It serves metadata and no file data; writing gives ENOSPC. Everything is gone when it ends.
+
+    \b
+      cephcaps serve --auth none
     """
     run(_serve, settings, auth, key_type)
     return 0

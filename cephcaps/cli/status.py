@@ -36,6 +36,9 @@ def status(settings: Settings) -> None:
     """Show cluster, ranks and our sessions.
 
     The sessions are those of this very command, opened as any client of this configuration would.
+
+    \b
+      cephcaps status -f json-pretty
     """
     facts = run(_status, settings)
     if settings.format == "plain":

@@ -21,6 +21,7 @@ import pytest
 import cephcaps
 from cephcaps import Caps, DirEntry, MdsError, Stat
 from cephcaps.cli import main
+from cephcaps.cli.app import COMMANDS
 from cephcaps.cli.output import escaped, iso_time, name_facts, shown_name
 from cephcaps.cli.running import run
 
@@ -577,3 +578,29 @@ def test_a_second_signal_cuts_the_closing_short() -> None:
 
     with pytest.raises(click.exceptions.Exit):
         run(stubborn)
+
+
+def test_every_command_shows_an_example_of_itself() -> None:
+    assert len(COMMANDS) >= 15
+    for command in COMMANDS:
+        assert f"\n  cephcaps {command.name}" in (command.help or ""), command.name
+
+
+@pytest.mark.parametrize(
+    ("words", "found"),
+    [("cephcaps do", "doctor"), ("cephcaps decode --ty", "--type"), ("cephcaps hold --mo", "--mode")],
+)
+def test_a_shell_completes_commands_and_options(words: str, found: str) -> None:
+    said = subprocess.run(
+        [sys.executable, "-m", "cephcaps.cli"],
+        env={
+            **os.environ,
+            "_CEPHCAPS_COMPLETE": "bash_complete",
+            "COMP_WORDS": words,
+            "COMP_CWORD": str(len(words.split()) - 1),
+        },
+        capture_output=True,
+        timeout=60,
+        text=True,
+    )
+    assert said.stdout.splitlines() == [f"plain,{found}"]
