@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import errno
 import importlib.metadata
+import inspect
 import json
 import os
 import signal
@@ -583,7 +584,7 @@ def test_a_second_signal_cuts_the_closing_short() -> None:
 def test_every_command_shows_an_example_of_itself() -> None:
     assert len(COMMANDS) >= 15
     for command in COMMANDS:
-        assert f"\n  cephcaps {command.name}" in (command.help or ""), command.name
+        assert f"\n  cephcaps {command.name}" in inspect.cleandoc(command.help or ""), command.name
 
 
 @pytest.mark.parametrize(
