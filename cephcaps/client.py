@@ -168,6 +168,8 @@ class Client(Snapshots, Xattrs, Locking):
                 raise ConnectionFailed("the monitors' names did not resolve in time; check mon_host and DNS") from None
             raise
         self._supervisor = Supervisor(core, data=self._data, recorder=recorder)
+        if self.config.key is not None and self.config.key.exposed:
+            self._supervisor.log.warn("key.exposed", file=self.config.key.exposed)
         try:
             await self._supervisor.start(f"cephcaps {self.config.name}")
             answer: Answer | None = await self._supervisor.call(Mount(self._mount), self._connect_timeout)

@@ -18,14 +18,17 @@ __all__ = ["KeyText", "parse_keyring"]
 class KeyText:
     """A key in base64, as keyrings write it, that no repr, log or format string shows.
 
+    Attributes:
+        exposed: the file that it was read from and that file's mode, where everybody may read it; else empty.
     Raises:
         ConfigError: the text is not base64; what it stands for is not looked at here.
     """
 
-    __slots__ = ("_text",)
+    __slots__ = ("_text", "exposed")
 
     def __init__(self, text: str, source: str) -> None:
         self._text = text.strip()
+        self.exposed: str = ""
         try:
             empty = not base64.b64decode(self._text, validate=True)
         except (binascii.Error, ValueError):

@@ -22,6 +22,8 @@ class Found(NamedTuple):
 
     path: str
     text: str
+    mode: int
+    """``st_mode``."""
 
 
 class Tried(NamedTuple):
@@ -50,6 +52,7 @@ def read_first(paths: Iterable[str]) -> tuple[Found | None, Tried]:
         try:
             with open(path, "rb") as file:
                 data = file.read(LARGEST + 1)
+                mode = os.fstat(file.fileno()).st_mode
         except OSError as error:
             if error.errno not in (errno.ENOENT, errno.ENOTDIR):
                 code = errno.EACCES
@@ -57,7 +60,7 @@ def read_first(paths: Iterable[str]) -> tuple[Found | None, Tried]:
         except ValueError:  # a NUL or a lone surrogate in the path
             tried.append(f"{shown(path)} (no such path can be)")
         else:
-            return Found(path, _decoded(path, data)), Tried(", ".join(tried), code)
+            return Found(path, _decoded(path, data), mode), Tried(", ".join(tried), code)
     return None, Tried(", ".join(tried), code)
 
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import stat
+
 from cephcaps.auth.keyring import KeyText, parse_keyring
-from cephcaps.config.files import read_first, split_paths
+from cephcaps.config.files import Found, read_first, split_paths
 from cephcaps.config.options import Options
 from cephcaps.config.show import shown
 from cephcaps.errors import ConfigError
@@ -25,10 +27,10 @@ def find_key(options: Options, *, required: bool) -> KeyText | None:
         found, tried = read_first([keyfile])
         if found is None:
             raise ConfigError(f"cannot read the keyfile of {options.name}: {tried.text}; {_REMEDY}", errno=tried.errno)
-        return KeyText(found.text, f"keyfile {shown(found.path)}")
+        return _from_file(KeyText(found.text, f"keyfile {shown(found.path)}"), found)
     found, tried = read_first(split_paths(options.text("keyring")))
     if found is not None:
-        return _from_keyring(options, found.path, found.text)
+        return _from_file(_from_keyring(options, found.path, found.text), found)
     if required:
         why = tried.text or "none is named"
         raise ConfigError(f"no keyring for {options.name} could be read: {why}; {_REMEDY}", errno=tried.errno)
@@ -44,3 +46,9 @@ def _from_keyring(options: Options, path: str, text: str) -> KeyText:
     else:
         remedy = f"it has no [entity] section with a key (a file with only a key is a keyfile); {_REMEDY}"
     raise ConfigError(f"keyring {shown(path)} has no key for {options.name}; {remedy}")
+
+
+def _from_file(key: KeyText, found: Found) -> KeyText:
+    if found.mode & stat.S_IROTH:
+        key.exposed = f"{shown(found.path)}, of mode {stat.S_IMODE(found.mode):04o}"
+    return key

@@ -474,6 +474,20 @@ def test_a_keyring_that_cannot_be_read_is_told_from_one_that_is_missing(
         load(mon_host="a", keyring=None)
 
 
+@pytest.mark.parametrize(("mode", "exposed"), [(0o600, False), (0o640, False), (0o644, True), (0o604, True)])
+@pytest.mark.parametrize("kind", ["keyring", "keyfile"])
+def test_a_key_that_everybody_may_read_is_known_as_such(tmp_path: Path, kind: str, mode: int, exposed: bool) -> None:
+    path = tmp_path / "file"
+    path.write_text(f"[client.admin]\nkey = {KEY}\n" if kind == "keyring" else KEY)
+    path.chmod(mode)
+    how: dict[str, Any] = (
+        {"keyring": path} if kind == "keyring" else {"keyring": None, "options": {"keyfile": str(path)}}
+    )
+    key = load_config(mon_host="10.0.0.1", environ=NOWHERE, **how).key
+    assert key is not None
+    assert key.exposed == (f"{str(path)!r}, of mode {mode:04o}" if exposed else "")
+
+
 def test_no_keyring_means_no_authentication_only_where_that_is_said() -> None:
     config = load("mon host = a\nauth client required = cephx, none\n", keyring="/none")
     assert (config.auth_methods, config.key) == (("none",), None)
