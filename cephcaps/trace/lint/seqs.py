@@ -78,7 +78,7 @@ class Seqs(Rules):
         queued = claim.seq is None  # and the cap issued anew meanwhile
         if not queued and cap.said_issue is not None and after(cap.said_issue, issue):
             what = f"issue_seq {issue} in {claim.op}, after {cap.said_issue}"
-        elif known and issue not in cap.issues:
+        elif known and issue not in cap.issues and issue != cap.stand_in:
             what = f"issue_seq {issue} in {claim.op}; the MDS has issued the cap with {_listed(cap)}"
         elif cap.seq is not None and after(issue, cap.seq):
             what = f"issue_seq {issue} in {claim.op}; the MDS has sent no seq above {cap.seq}"
