@@ -248,16 +248,20 @@ def test_until_the_import_is_read_the_cap_is_as_the_export_has_it(
 # A directory without a name
 
 
+@pytest.mark.parametrize("told_by", [CapOp.GRANT, CapOp.REVOKE])
 @pytest.mark.parametrize(
     ("nlink", "kept", "right"),
     [(0, PIN, True), (0, SHARED | Cap.FILE_SHARED, True), (0, SHARED, False), (1, PIN, False)],
 )
-def test_of_a_directory_without_a_name_what_is_shared_may_be_kept_or_not(nlink: int, kept: int, right: bool) -> None:
+def test_of_a_directory_without_a_name_what_is_shared_may_be_kept_or_not(
+    nlink: int, kept: int, right: bool, told_by: CapOp
+) -> None:
     held = SHARED | Cap.FILE_SHARED
     scene = Scene()
     scene.open()
     scene.looks_up(held, mode=0o040755, nlink=1)
-    scene.told(CapOp.GRANT, held | Cap.FILE_EXCL, 2, mode=0o040755, nlink=nlink)
+    before = nlink if told_by == CapOp.GRANT else 1
+    scene.told(CapOp.GRANT, held | Cap.FILE_EXCL, 2, mode=0o040755, nlink=before)
     scene.told(CapOp.REVOKE, held, 3, mode=0o040755, nlink=nlink)
     scene.update(kept, 3)
     _, found = replayed(scene)

@@ -83,6 +83,7 @@ class CapturedClient:
     def received(self, step: Step) -> None:
         message, rank = step.item.message, step.rank
         self._ns = step.item.ns
+        self.engine.begin()
         if rank not in self._sound:
             self.engine.cache.rank(rank).ttl = NEVER
         match message:
@@ -97,7 +98,6 @@ class CapturedClient:
                 self.engine.receive(rank, message, 0, self.now)
             case ClientLease():
                 self.engine.receive(rank, message, 0, self.now)
-        self.engine.lazily.clear()
         self._drain()
         if len(self.engine.cache.inodes) > INODES:
             for other in list(self._sound):
@@ -263,6 +263,7 @@ class CapturedClient:
     def sent(self, step: Step) -> None:
         message, rank = step.item.message, step.rank
         self._ns = max(self._ns, step.item.ns)
+        self.engine.begin()
         self.expected.heard(rank, step.item.ns)
         parts = self._window.reconnects(step)
         if parts and rank not in self._reconnecting:

@@ -34,6 +34,8 @@ class Driven(Engine):
         self._telling: InodeCap | None = None
         self.lazily: set[tuple[int, int]] = set()
         """Inodes and ranks of caps whose FILE_LAZYIO was asked back and still counts as in use."""
+        self.forsaken: set[int] = set()
+        """Directories of which the client is about to give shared bits back."""
         self.realms._queue = self._snapshot
         # What `Checks` decides is asked for here first.
         self.checks.due = self._due  # type: ignore[method-assign]
@@ -118,7 +120,12 @@ class Driven(Engine):
         """Of a directory without a name ours keeps what is shared; libcephfs and the kernel keep what is wanted, as of
         any inode (ceph: src/client/Client.cc, check_caps, nlink; kernel: fs/ceph/caps.c, ceph_check_caps, i_nlink)."""
         retained = Checks._retained(self.checks, inode)
-        return retained if inode.nlink else retained & (wanted(inode) | Cap.PIN)
+        return retained & (wanted(inode) | Cap.PIN) if not inode.nlink and inode.ino in self.forsaken else retained
+
+    def begin(self) -> None:
+        """Another message is dealt with: what was foreseen of the one before is over."""
+        self.lazily.clear()
+        self.forsaken.clear()
 
     def tell(self, inode: Inode, cap: InodeCap, now: float, *, nodelay: bool) -> bool:
         """Tell one cap's rank what is due, what is wanted, and what is not worth keeping; tells whether it was told."""

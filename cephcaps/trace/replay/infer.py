@@ -27,6 +27,8 @@ def prepare(engine: Driven, inode: Inode, cap: InodeCap, said: Said, issued: int
         _modes(engine, inode, said)
     lost = (cap.issued | cap.implemented) & ~issued
     _uses(engine, inode, said, lost)
+    if stat.S_ISDIR(inode.mode) and issued & Cap.ANY_SHARED & ~said.caps:
+        engine.forsaken.add(inode.ino)
     surplus = engine.surplus(inode, issued)
     # What was just in use may be kept for a while, all of it: whether that is over is a matter of time.
     inode.hold_min = 0.0
