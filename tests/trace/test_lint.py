@@ -10,14 +10,14 @@ from cephcaps.trace.items import Item
 from cephcaps.trace.lint import RULES, Finding, Linter
 from cephwire.capbits import parse_caps
 from cephwire.caprelease import CapItem, ClientCapRelease
-from cephwire.caps import CapFlag, CapOp, ClientCapsFlag
+from cephwire.caps import CapFlag, CapOp, CapPeer, ClientCapsFlag
 from cephwire.lease import LeaseAction
 from cephwire.request import RequestFlag
 from cephwire.requestargs import MkdirArgs
 from cephwire.requestop import RequestOp
 from cephwire.session import ClientSession, SessionOp
 from tests.trace.lint_scene import FULL, PIN, READ, SHARED, Scene
-from tests.trace.rendering import DIR, FILE, caps, problem, request
+from tests.trace.rendering import DIR, FILE, caps, problem, reply, request
 
 FW, AX = parse_caps("Fw"), parse_caps("Ax")
 Play = Callable[[Scene, bool], None]
@@ -570,3 +570,91 @@ def test_a_flush_of_another_inode_does_not_acknowledge() -> None:
     scene.hears(caps(CapOp.FLUSH_ACK, 0, DIR), tid=2)
     scene.on_time(30)
     assert [finding.rule.name for finding in judged(scene.items)] == ["flush-unacked"]
+
+
+# What crosses in flight
+
+
+@pytest.mark.parametrize(("spoke", "rules"), [(False, []), (True, ["issue-seq-wrong"])])
+def test_a_message_about_a_cap_that_the_client_has_not_is_answered_by_its_seq(spoke: bool, rules: list[str]) -> None:
+    """Seen of libcephfs: its release crosses the reply that issues the cap anew, so that the MDS takes no notice, and a
+    REVOKE follows; who speaks of the cap in between has it, and should know better."""
+    scene = Scene()
+    scene.open()
+    scene.looks_up(READ, 1)
+    scene.looks_up(READ, 2)
+    scene.release(issue_seq=1)
+    if spoke:
+        scene.update(READ, 2, issue_seq=2)
+    scene.told(CapOp.REVOKE, SHARED, 3)
+    scene.release(issue_seq=3)
+    assert [finding.rule.name for finding in judged(scene.items)] == rules
+
+
+@pytest.mark.parametrize(
+    ("again", "seq", "rules"),
+    [
+        (FULL, 1, []),
+        (FULL, 2, ["update-before-flushsnap"]),  # it has read that, and gives the new ones back
+        (READ, 1, ["update-before-flushsnap"]),  # that gives it none
+    ],
+)
+def test_write_bits_given_back_under_an_old_seq_may_have_been_granted_again(
+    again: int, seq: int, rules: list[str]
+) -> None:
+    """Seen of libcephfs: what a reply gave anew it still has when the snapshot comes."""
+    scene = Scene()
+    scene.open()
+    scene.looks_up(FULL, 1)
+    scene.looks_up(again, 2)
+    scene.update(READ, seq, issue_seq=seq)
+    scene.flushsnap(FULL, 1, 2)
+    scene.acked(1, op=CapOp.FLUSHSNAP_ACK, follows=2)
+    assert [finding.rule.name for finding in judged(scene.items)] == rules
+
+
+@pytest.mark.parametrize("rank", [0, 1])
+@pytest.mark.parametrize(
+    ("answered", "by_another", "rules"),
+    [
+        ("after", False, []),
+        ("before", False, ["flushmsg-ack-before-release"]),
+        ("after", True, ["flushmsg-ack-before-release"]),
+    ],
+)
+def test_inodes_that_come_in_push_others_out_of_the_cache(
+    answered: str, by_another: bool, rank: int, rules: list[str]
+) -> None:
+    """Seen of libcephfs: a reply's inode takes the place of one that then goes, with no recall."""
+    scene, other = Scene(), Scene(4124)
+    scene.open(0)
+    scene.open(1)
+    scene.looks_up()
+    told = other if by_another else scene
+    told.sends(request(RequestOp.LOOKUP, DIR, "other"), rank, tid=50)
+    scene.session(SessionOp.RECALL_STATE)
+    scene.session(SessionOp.FLUSHMSG, 3)
+    if answered == "before":
+        told.hears(reply(RequestOp.LOOKUP, target=None), rank, tid=50)
+    scene.sends(ClientSession(SessionOp.FLUSHMSG_ACK, 3))
+    if answered == "after":
+        other.now = scene.now
+        told.hears(reply(RequestOp.LOOKUP, target=None), rank, tid=50)
+    scene.release()
+    items = sorted(scene.items + other.items, key=lambda item: item.ns)
+    assert [finding.rule.name for finding in judged(items)] == rules
+
+
+@pytest.mark.parametrize(("seq", "rules"), [(3, []), (5, ["issue-seq-wrong"]), (None, ["issue-seq-wrong"])])
+def test_who_has_read_the_export_and_not_the_import_is_one_seq_behind(seq: int | None, rules: list[str]) -> None:
+    scene = Scene()
+    scene.open(0)
+    scene.open(1)
+    scene.looks_up()
+    scene.looks_up(READ, 1, cap_id=70, rank=1)
+    scene.told(CapOp.GRANT, READ, 2, cap_id=70, rank=1)
+    scene.told(CapOp.IMPORT, READ, 3, cap_id=70, rank=1, mseq=1, peer=CapPeer(7, 1, 0, 0, CapFlag.AUTH))
+    if seq is not None:
+        scene.hears(caps(CapOp.EXPORT, 0, FILE, cap_id=7, body=CapPeer(70, seq, 1, 1, CapFlag.AUTH)))
+    scene.update(SHARED, 2, issue_seq=2, cap_id=70, rank=1)
+    assert [finding.rule.name for finding in judged(scene.items)] == rules

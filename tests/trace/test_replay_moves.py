@@ -7,15 +7,16 @@ import pytest
 from cephcaps.trace.items import Flow
 from cephcaps.trace.replay import Difference, Replay
 from cephwire.capbits import Cap, FileMode, wanted_for_mode
-from cephwire.caps import CapFlag, CapOp
+from cephwire.caps import CapFlag, CapOp, CapPeer
 from cephwire.entity import EntityType
 from cephwire.inode import IssuedCap
 from cephwire.reconnect import CapReconnect, ClientReconnect, ReconnectCap
+from cephwire.request import RequestRelease
 from cephwire.requestargs import OpenArgs
 from cephwire.requestop import RequestOp
 from cephwire.session import ClientSession, SessionOp
-from tests.trace.lint_scene import FULL, READ, SHARED, Scene
-from tests.trace.rendering import FILE, ROOT, inode, reply, request
+from tests.trace.lint_scene import FULL, PIN, READ, SHARED, Scene
+from tests.trace.rendering import FILE, ROOT, caps, inode, reply, request
 
 OTHER = FILE + 1
 
@@ -165,3 +166,103 @@ def test_names_known_and_a_directory_open_are_told_apart_by_what_is_new(listed_f
     replay, found = replayed(scene)
     assert found == []
     assert replay.tallies[4123].alike == 2
+
+
+# What two ranks sent at the same time
+
+
+def handed_over(*, bits: int = READ, flags: int = CapFlag.RELEASE, seq: int = 1) -> Scene:
+    """The client is about to read that rank 1 has taken over what rank 0 had granted."""
+    scene = Scene()
+    scene.open(0)
+    scene.open(1)
+    scene.looks_up(READ, nlink=1)
+    if seq > 1:
+        scene.looks_up(SHARED, cap_id=70, rank=1, nlink=1)
+        scene.told(CapOp.GRANT, READ, seq - 1, cap_id=70, rank=1, nlink=1)
+    peer = CapPeer(7, 1, 0, 0, flags)
+    scene.told(CapOp.IMPORT, bits, seq, cap_id=70, rank=1, mseq=1, nlink=1, peer=peer)
+    return scene
+
+
+@pytest.mark.parametrize(("seconds", "right"), [(0.05, True), (1, False)])
+def test_an_answer_to_the_exporter_shows_that_its_revoke_was_read_before_the_import(
+    seconds: float, right: bool
+) -> None:
+    """Of a cap that is gone there is nothing to answer but by a release."""
+    scene = handed_over()
+    scene.wait(seconds)
+    scene.told(CapOp.REVOKE, SHARED, 2, nlink=1)
+    scene.update(SHARED, 2)
+    scene.release()
+    _, found = replayed(scene)
+    assert (found == []) == right
+
+
+@pytest.mark.parametrize(
+    ("op", "seconds", "released", "right"),
+    [
+        (CapOp.GRANT, 0.05, [1], True),  # it had the cap when it read that
+        (CapOp.GRANT, 0.05, [1, 2], True),  # it had not
+        (CapOp.GRANT, 0.05, [2], False),
+        (CapOp.GRANT, 1, [1], False),
+        (CapOp.GRANT, 1, [1, 2], True),
+        (CapOp.REVOKE, 0.05, [1], False),  # which asks for an answer either way
+        (CapOp.REVOKE, 0.05, [1, 2], True),
+    ],
+)
+def test_a_grant_that_nobody_answers_was_read_before_the_import(
+    op: CapOp, seconds: float, released: list[int], right: bool
+) -> None:
+    scene = handed_over()
+    scene.wait(seconds)
+    scene.told(op, SHARED if op == CapOp.REVOKE else READ | Cap.FILE_EXCL, 2, nlink=1)
+    for issue_seq in released:
+        scene.release(issue_seq=issue_seq)
+    _, found = replayed(scene)
+    assert (found == []) == right
+
+
+@pytest.mark.parametrize(
+    ("exported", "issue_seq", "mseq", "rules"),
+    [
+        (True, 2, 0, ["stands-in"]),
+        (True, 2, 1, []),
+        (True, 1, 0, []),  # neither has been read
+        (True, 1, 1, [""]),
+        (False, 2, 0, [""]),
+    ],
+)
+def test_until_the_import_is_read_the_cap_is_as_the_export_has_it(
+    exported: bool, issue_seq: int, mseq: int, rules: list[str]
+) -> None:
+    scene = handed_over(flags=CapFlag.AUTH, seq=3)
+    if exported:
+        scene.hears(caps(CapOp.EXPORT, 0, FILE, cap_id=7, body=CapPeer(70, 3, 1, 1, CapFlag.AUTH)))
+    record = RequestRelease(FILE, 70, SHARED, 0, 2, issue_seq, mseq)
+    scene.sends(request(RequestOp.GETATTR, FILE, releases=(record,)), rank=1, tid=100)
+    _, found = replayed(scene)
+    assert [one.rule for one in found] == rules
+
+
+# A directory without a name
+
+
+@pytest.mark.parametrize("told_by", [CapOp.GRANT, CapOp.REVOKE])
+@pytest.mark.parametrize(
+    ("nlink", "kept", "right"),
+    [(0, PIN, True), (0, SHARED | Cap.FILE_SHARED, True), (0, SHARED, False), (1, PIN, False)],
+)
+def test_of_a_directory_without_a_name_what_is_shared_may_be_kept_or_not(
+    nlink: int, kept: int, right: bool, told_by: CapOp
+) -> None:
+    held = SHARED | Cap.FILE_SHARED
+    scene = Scene()
+    scene.open()
+    scene.looks_up(held, mode=0o040755, nlink=1)
+    before = nlink if told_by == CapOp.GRANT else 1
+    scene.told(CapOp.GRANT, held | Cap.FILE_EXCL, 2, mode=0o040755, nlink=before)
+    scene.told(CapOp.REVOKE, held, 3, mode=0o040755, nlink=nlink)
+    scene.update(kept, 3)
+    _, found = replayed(scene)
+    assert (found == []) == right

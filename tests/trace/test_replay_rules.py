@@ -267,6 +267,25 @@ def test_lazyio_may_count_as_in_use_for_data_in_the_cache(held: str, kept: str, 
     assert rules(scene)[:1] == [rule]
 
 
+@pytest.mark.parametrize(("granted", "explained"), [("Fc", True), ("Fcb", False)])
+def test_lazyio_is_in_use_until_the_client_says_otherwise(granted: str, explained: bool) -> None:
+    """FILE_CACHE, granted meanwhile, would do for the data; FILE_BUFFER besides, and it goes at once."""
+    scene = mounted()
+    bits = SHARED | parse_caps("Fr")
+    opens(scene, bits | Cap.FILE_LAZYIO, O_RDONLY, max_size=4 * MEBI)
+    scene.told(CapOp.REVOKE, bits, 2, nlink=1)
+    scene.update(bits | Cap.FILE_LAZYIO, 2, wanted=READS)
+    bits |= parse_caps(granted)
+    scene.told(CapOp.GRANT, bits, 3, nlink=1)
+    scene.told(CapOp.REVOKE, bits & ~Cap.AUTH_SHARED, 4, nlink=1)
+    scene.update(bits & ~Cap.AUTH_SHARED | Cap.FILE_LAZYIO, 4, wanted=READS)
+    scene.told(CapOp.GRANT, bits, 5, nlink=1)
+    scene.told(CapOp.GRANT, bits, 6, nlink=1)
+    scene.update(bits, 6, wanted=READS)
+    found = rules(scene)
+    assert found == ["in-part", "lazy"] if explained else UNEXPLAINED in found
+
+
 # given-before
 
 
@@ -288,6 +307,31 @@ def test_a_revoke_of_what_is_gone_may_stay_unanswered(given: bool, wanted: int, 
         record = RequestRelease(FILE, 7, SHARED, wanted, 1, 1, 0)
         scene.sends(request(RequestOp.GETATTR, FILE, releases=(record,)), tid=100)
     scene.told(CapOp.REVOKE, SHARED, 2, nlink=1)
+    scene.on_time(30)
+    assert rules(scene)[-1:] == [rule]
+
+
+@pytest.mark.parametrize(
+    ("given", "elsewhere", "rule"),
+    [
+        (True, False, "given-before"),
+        (True, True, UNEXPLAINED),  # it still knows all names
+        (False, False, UNEXPLAINED),
+    ],
+)
+def test_a_directory_is_wanted_for_its_names_only_while_they_are_shared(
+    given: bool, elsewhere: bool, rule: str
+) -> None:
+    names, held = Cap.ANY_SHARED | Cap.FILE_EXCL, SHARED | Cap.FILE_SHARED
+    scene = mounted(0, 1)
+    scene.looks_up(held, mode=0o040755, nlink=1)
+    if elsewhere:
+        scene.looks_up(held, mode=0o040755, nlink=1, cap_id=70, rank=1)
+    scene.update(held, 1, wanted=names)
+    if given:
+        record = RequestRelease(FILE, 7, SHARED, names, 1, 1, 0)
+        scene.sends(request(RequestOp.GETATTR, FILE, releases=(record,)), tid=100)
+    scene.told(CapOp.REVOKE, SHARED, 2, nlink=1, mode=0o040755)
     scene.on_time(30)
     assert rules(scene)[-1:] == [rule]
 

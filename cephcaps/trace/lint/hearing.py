@@ -309,9 +309,15 @@ class Hearing:
         if not isinstance(peer, CapPeer) or not peer.cap_id:
             return
         target = self._state.at_rank(session.client, peer.mds)
-        if target is not None and target is not session and self._cap(target, m.ino, peer.cap_id) is None:
-            # Until its IMPORT comes the client goes by what the EXPORT says.
+        if target is None or target is session:
+            return
+        # Until it reads the IMPORT the client goes by what the EXPORT says, one seq behind (ceph: src/client/Client.cc,
+        # handle_cap_export; kernel: fs/ceph/caps.c, handle_cap_export).
+        known = self._cap(target, m.ino, peer.cap_id)
+        if known is None:
             self._state.make(target, m.ino, peer.cap_id, whole=False)
+        else:
+            known.stand_in = (peer.issue_seq - 1) & 0xFFFFFFFF
 
     def _left_behind(self, session: Session, m: ClientCaps) -> None:
         """An IMPORT that comes before its EXPORT ends the cap that the exporter had issued."""

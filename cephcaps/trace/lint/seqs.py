@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import ClassVar, Final
 
+from cephcaps.trace.known import Recent
 from cephcaps.trace.lint.finding import Rule
-from cephcaps.trace.lint.rules import Rules
-from cephcaps.trace.lint.state import Cap, CapState, Claim, Session, after
+from cephcaps.trace.lint.rules import Report, Rules
+from cephcaps.trace.lint.state import Cap, CapState, Claim, Session, State, after
 
 __all__ = ["Seqs"]
 
@@ -36,9 +37,15 @@ MSEQ: Final = Rule(
 class Seqs(Rules):
     rules: ClassVar[tuple[Rule, ...]] = (BACK, AHEAD, ISSUE, MSEQ)
 
+    def __init__(self, state: State, report: Report) -> None:
+        super().__init__(state, report)
+        self._crossed: Recent[tuple[int, int, int], bool] = Recent()
+        """By session, inode and cap_id: a release that the MDS took no notice of, as it had issued the cap anew."""
+
     def claimed(self, session: Session, cap: Cap | None, claim: Claim) -> None:
         if cap is None or claim.seq is None:
             return
+        self._crossed.pop((session.number, claim.ino, claim.cap_id))
         seq = claim.seq
         if cap.said_seq is not None and after(cap.said_seq, seq):
             self.found(
@@ -56,9 +63,13 @@ class Seqs(Rules):
     def released(self, session: Session, cap: Cap | None, claim: Claim) -> None:
         if cap is None:
             return
-        # What comes for a cap that is gone is answered with the seq it brings: there is no other.
-        if cap.state == CapState.HELD:
+        # What comes for a cap that is gone is answered with the seq it brings: there is no other (ceph:
+        # src/client/Client.cc, handle_caps; kernel: fs/ceph/caps.c, ceph_handle_caps).
+        key = session.number, claim.ino, claim.cap_id
+        if cap.state == CapState.HELD and not self._crossed.get(key):
             self._issued(session, cap, claim)
+            if cap.outdates(claim) and claim.issue_seq in cap.issues:
+                self._crossed[key] = True
         self._migrated(session, cap, claim)
 
     def _issued(self, session: Session, cap: Cap, claim: Claim) -> None:
@@ -67,7 +78,7 @@ class Seqs(Rules):
         queued = claim.seq is None  # and the cap issued anew meanwhile
         if not queued and cap.said_issue is not None and after(cap.said_issue, issue):
             what = f"issue_seq {issue} in {claim.op}, after {cap.said_issue}"
-        elif known and issue not in cap.issues:
+        elif known and issue not in cap.issues and issue != cap.stand_in:
             what = f"issue_seq {issue} in {claim.op}; the MDS has issued the cap with {_listed(cap)}"
         elif cap.seq is not None and after(issue, cap.seq):
             what = f"issue_seq {issue} in {claim.op}; the MDS has sent no seq above {cap.seq}"

@@ -9,9 +9,10 @@ from cephcaps.trace.known import Recent
 from cephcaps.trace.lint.finding import Rule
 from cephcaps.trace.lint.revokes import ENDS, PATIENCE
 from cephcaps.trace.lint.rules import Ended, Report, Rules
-from cephcaps.trace.lint.state import Cap, Claim, Session, State
+from cephcaps.trace.lint.state import Cap, Claim, ClientKey, Session, State
 from cephcaps.trace.view import duration
 from cephwire.caps import ClientCaps
+from cephwire.reply import ClientReply
 from cephwire.request import ClientRequest
 from cephwire.scalars import NSEC
 from cephwire.session import ClientSession, SessionOp
@@ -87,16 +88,21 @@ class Sessions(Rules):
     def __init__(self, state: State, report: Report) -> None:
         super().__init__(state, report)
         self._courses: Recent[int, tuple[Session, _Course]] = Recent()
+        self._at_work: Recent[ClientKey, int] = Recent()
+        """When a client, at whatever rank, last sent what may free caps, or was told of inodes that may push others out
+        of its cache (ceph: src/client/Client.cc, trim_cache): what it gives back then no recall has asked for."""
 
     def sent(self, session: Session, item: Traced) -> None:
         course = self._course(session)
         if course.pushes is None and session.whole:
             course.pushes = 0
         if isinstance(item.message, (ClientCaps, ClientRequest)):
-            course.acked = 0  # it is at work: what it gives back now may have come free since
+            self._at_work[session.client.key] = item.ns
         self._late(session, course, item.ns)
 
     def heard(self, session: Session, item: Traced) -> None:
+        if isinstance(item.message, ClientReply):
+            self._at_work[session.client.key] = item.ns
         self._late(session, self._course(session), item.ns)
 
     def _late(self, session: Session, course: _Course, ns: int) -> None:
@@ -149,7 +155,8 @@ class Sessions(Rules):
 
     def released(self, session: Session, cap: Cap | None, claim: Claim) -> None:
         course = self._course(session)
-        if course.acked and 0 < claim.ns - course.acked <= GATHERED:
+        idle = (self._at_work.get(session.client.key) or 0) <= course.acked
+        if course.acked and idle and 0 < claim.ns - course.acked <= GATHERED:
             age = duration(claim.ns - course.acked)
             what = f"CAPRELEASE {age} after FLUSHMSG_ACK, and none between RECALL_STATE and that"
             self.found(BEFORE, session, what, cap=cap, ns=claim.ns, ino=claim.ino, said=claim)

@@ -44,7 +44,11 @@ class Snaps(Rules):
         key = session.number, claim.ino
         if claim.caps & Bits.ANY_FILE_WR:
             self._gave.pop(key)
-        elif held & Bits.ANY_FILE_WR and not claim.flags & ClientCapsFlag.PENDING_CAPSNAP:
+        elif (
+            held & Bits.ANY_FILE_WR
+            and not claim.flags & ClientCapsFlag.PENDING_CAPSNAP
+            and not _has_them_again(cap, claim)
+        ):
             self._gave[key] = claim
 
     released = claimed
@@ -73,3 +77,9 @@ class Snaps(Rules):
             self.found(
                 EARLY, session, what, cap=known, ns=item.ns, ino=message.ino, bits=early, seq=gave.seq, said=gave
             )
+
+
+def _has_them_again(cap: Cap, claim: Claim) -> bool:
+    """Whether the MDS had given write bits anew when the client, not having read that, gave the old ones back."""
+    newer = claim.seq is not None and cap.seq is not None and after(cap.seq, claim.seq)
+    return newer and bool((cap.pending or 0) & Bits.ANY_FILE_WR)

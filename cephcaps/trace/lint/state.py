@@ -92,6 +92,7 @@ class Cap:
         whole: nothing of its story is missing.
         seq, mseq: newest that the MDS has told; None while it has not.
         issues: seqs of replies and imports that carried it.
+        stand_in: seq that an EXPORT to it has the client go by until it reads the IMPORT; None if none has.
         pending: bits the MDS leaves the client; None while unknown.
         base: bits the client held when it spoke last, None while unknown.
         unread: seq and bits of what it may not have read then.
@@ -103,7 +104,7 @@ class Cap:
 
     __slots__ = (
         "base", "cap_id", "ino", "issues", "mseq", "pending", "said", "said_issue", "said_mseq", "said_seq", "seq",
-        "since", "state", "told", "unread", "whole",
+        "since", "stand_in", "state", "told", "unread", "whole",
     )  # fmt: skip
 
     def __init__(self, ino: int, cap_id: int, *, whole: bool) -> None:
@@ -117,6 +118,7 @@ class Cap:
         self.pending: int | None = None
         self.base: int | None = 0 if whole else None
         self.issues: deque[int] = deque(maxlen=ISSUES)
+        self.stand_in: int | None = None
         self.unread: deque[tuple[int, int]] = deque()
         self.said: Claim | None = None
         self.told: Told | None = None

@@ -49,6 +49,7 @@ class Circumstances:
             revoking=cap.revoking,
             flushing=inode.flushing,
             leaving=leaving,
+            stands_in=cap.standing_in,
             reach=self._at_the_end(inode, cap),
             alongside=partial(self._flushes_too, said, inode.auth_rank, ns),
         )

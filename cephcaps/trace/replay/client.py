@@ -14,7 +14,7 @@ from cephcaps.trace.replay.circumstances import Circumstances
 from cephcaps.trace.replay.driven import Driven
 from cephcaps.trace.replay.expected import Expected
 from cephcaps.trace.replay.foresight import TELLS, Foresight
-from cephcaps.trace.replay.infer import changed, prepare
+from cephcaps.trace.replay.infer import FOR_NAMES, changed, prepare, shares_names
 from cephcaps.trace.replay.result import Difference, Tally
 from cephcaps.trace.replay.rules import Context
 from cephcaps.trace.replay.said import Said, of_cap
@@ -83,6 +83,7 @@ class CapturedClient:
     def received(self, step: Step) -> None:
         message, rank = step.item.message, step.rank
         self._ns = step.item.ns
+        self.engine.begin()
         if rank not in self._sound:
             self.engine.cache.rank(rank).ttl = NEVER
         match message:
@@ -195,6 +196,8 @@ class CapturedClient:
         cap = inode.cap(rank) if inode is not None else None
         if inode is None or cap is None or cap.cap_id != told.cap_id:
             return
+        if self.foresight.keeps_lazily(rank, told, cap):
+            engine.lazily.add((told.ino, rank))
         inode.hold_max = NEVER  # what may wait does, until the client says that its time is up
         dropped = self.foresight.dropped(rank, told, cap)
         if dropped is not None:
@@ -260,6 +263,7 @@ class CapturedClient:
     def sent(self, step: Step) -> None:
         message, rank = step.item.message, step.rank
         self._ns = max(self._ns, step.item.ns)
+        self.engine.begin()
         self.expected.heard(rank, step.item.ns)
         parts = self._window.reconnects(step)
         if parts and rank not in self._reconnecting:
@@ -399,6 +403,8 @@ class CapturedClient:
         if not idle:
             return said
         wished = self._circumstances.wished(said)
+        if wished == FOR_NAMES and not shares_names(self.engine.cache.inodes.get(said.ino)):
+            wished = 0
         return said._replace(answers=kind, wanted=said.wanted if wished is None else wished)
 
 

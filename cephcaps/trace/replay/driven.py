@@ -32,10 +32,16 @@ class Driven(Engine):
         self._snapped = snapped
         self._unanswered = unanswered
         self._telling: InodeCap | None = None
+        self.lazily: set[tuple[int, int]] = set()
+        """Inodes and ranks of caps whose FILE_LAZYIO was asked back and still counts as in use."""
+        self.forsaken: set[int] = set()
+        """Directories of which the client is about to give shared bits back."""
         self.realms._queue = self._snapshot
         # What `Checks` decides is asked for here first.
         self.checks.due = self._due  # type: ignore[method-assign]
         self.checks.surplus = self._surplus  # type: ignore[method-assign]
+        self.checks.in_use = self._in_use  # type: ignore[method-assign]
+        self.checks._retained = self._retained  # type: ignore[method-assign]
 
     def _unlinked(self, inode: Inode, now: float) -> None:
         pass
@@ -101,6 +107,25 @@ class Driven(Engine):
     def _surplus(self, inode: Inode, cap: InodeCap) -> int:
         """What may be given back: later, to a rank that the client is not speaking to."""
         return Checks.surplus(self.checks, inode, cap) if self._telling in (None, cap) else 0
+
+    def _in_use(self, inode: Inode, cap: InodeCap) -> int:
+        used = Checks.in_use(self.checks, inode, cap)
+        # Until when FILE_LAZYIO is in use along with what covers the same data (ceph: src/client/Client.cc,
+        # adjust_caps_used_for_lazyio: while FILE_BUFFER is not held) says the trace.
+        only_cached = used & Cap.FILE_CACHE and not cap.implemented & Cap.FILE_BUFFER
+        lazily = only_cached and (inode.ino, cap.rank) in self.lazily
+        return used | Cap.FILE_LAZYIO if lazily else used
+
+    def _retained(self, inode: Inode) -> int:
+        """Of a directory without a name ours keeps what is shared; libcephfs and the kernel keep what is wanted, as of
+        any inode (ceph: src/client/Client.cc, check_caps, nlink; kernel: fs/ceph/caps.c, ceph_check_caps, i_nlink)."""
+        retained = Checks._retained(self.checks, inode)
+        return retained & (wanted(inode) | Cap.PIN) if not inode.nlink and inode.ino in self.forsaken else retained
+
+    def begin(self) -> None:
+        """Another message is dealt with: what was foreseen of the one before is over."""
+        self.lazily.clear()
+        self.forsaken.clear()
 
     def tell(self, inode: Inode, cap: InodeCap, now: float, *, nodelay: bool) -> bool:
         """Tell one cap's rank what is due, what is wanted, and what is not worth keeping; tells whether it was told."""

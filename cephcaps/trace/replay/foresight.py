@@ -11,14 +11,18 @@ from cephcaps.trace.replay.driven import Driven
 from cephcaps.trace.replay.expected import Expected
 from cephcaps.trace.replay.steps import Ahead, Client, Step, Window
 from cephcaps.trace.replay.told import Told, told_in
-from cephwire.caps import CapOp, ClientCaps
+from cephwire.capbits import Cap
+from cephwire.caps import CapOp, CapPeer, ClientCaps
 from cephwire.snap import ClientSnap
 
 __all__ = ["TELLS", "Foresight"]
 
 NS: Final = 1_000_000_000
+U32: Final = 1 << 32
 UNDER_WAY: Final = 5 * NS
 """For how long something may have been under way when its answer was captured."""
+CROSSED: Final = NS // 10
+"""Within which what two ranks sent was captured that the client read the other way around."""
 NEAR: Final = 100
 """Statements about an inode among which those about one grant are looked for."""
 TELLS: Final = ("update", "flush")
@@ -33,6 +37,49 @@ class Foresight:
         self._window = window
         self._engine = engine
         self._expected = expected
+
+    def heard_before(self, step: Step) -> list[Step]:
+        """What the exporter of an IMPORT told the client, and that read before, though it was captured later: what it
+        says next of either cap shows that."""
+        message = step.item.message
+        peer = message.peer if isinstance(message, ClientCaps) and message.op == CapOp.IMPORT else None
+        old = self._cap(peer.mds, message.ino) if peer is not None and peer.mds != step.rank else None
+        if peer is None or old is None or old.cap_id != peer.cap_id:
+            return []
+        coming = list(self._window.coming(self._client, peer.mds, step.item.ns + CROSSED))
+        known = [n for n, other in enumerate(coming, 1) if self._knows(step, old, other.item.message)]
+        return coming[: known[-1]] if known else []
+
+    def _knows(self, step: Step, old: InodeCap, told: object) -> bool:
+        """Whether the client goes by ``told`` of the cap ``old`` before it reads the IMPORT that ends it."""
+        message = step.item.message
+        if not isinstance(told, ClientCaps) or (told.ino, told.cap_id) != (message.ino, old.cap_id):
+            return False
+        if told.op == CapOp.EXPORT:
+            return isinstance(told.body, CapPeer) and self._stands_in(step, told.body)
+        if told.op not in (CapOp.GRANT, CapOp.REVOKE):
+            return False
+        for said, _ in islice(self._window.ahead(self._client, old.rank, message.ino), NEAR):
+            if said.cap_id != old.cap_id:
+                continue
+            if said.op == "caprelease" and said.issue_seq == told.seq:
+                return False  # its answer to what is told of a cap that it has no more
+            if said.op in (*TELLS, "request") and newer(said.seq, told.seq) >= 0:
+                return True
+        return told.op == CapOp.GRANT  # which asks for no answer by who has the cap
+
+    def _stands_in(self, step: Step, peer: CapPeer) -> bool:
+        """Whether the client speaks of the importer's cap as an EXPORT has it: one seq behind the IMPORT."""
+        message, seq = step.item.message, (peer.issue_seq - 1) % U32
+        cap = self._cap(step.rank, message.ino)
+        if peer.mds != step.rank or peer.cap_id != message.cap_id or (cap is not None and cap.issue_seq == seq):
+            return False
+        for said, _ in self._window.ahead(self._client, step.rank, message.ino):
+            if said.op not in (*TELLS, "request") or said.cap_id != message.cap_id or newer(said.seq, message.seq) >= 0:
+                return False
+            if said.issue_seq == seq:
+                return True
+        return False
 
     def said_before(self, step: Step) -> list[Step]:
         """The last that the client sent each rank without knowing of ``step``, though it was captured later."""
@@ -112,6 +159,14 @@ class Foresight:
             if ahead is not None and ahead.said.op in TELLS and ahead.step.number < first.step.number:
                 first = ahead
         return first.said.wanted
+
+    def keeps_lazily(self, rank: int, told: Told, cap: InodeCap) -> bool:
+        """Whether the client, asked for FILE_LAZYIO before ``told``, goes on to count it as in use."""
+        if told.asks_back or not cap.revoking & Cap.FILE_LAZYIO:
+            return False
+        coming = (ahead.said for ahead in self._window.ahead(self._client, rank, told.ino))
+        said = next((said for said in coming if said.op in TELLS), None)
+        return said is not None and said.cap_id == told.cap_id and newer(said.seq, told.seq) > 0
 
     def dropped(self, rank: int, told: Told, cap: InodeCap) -> Ahead | None:
         """The release that the client has queued already when it learns ``told``, if it has dropped the cap."""

@@ -11,13 +11,14 @@ from cephcaps.trace.replay.said import Said
 from cephwire.capbits import Cap, FileMode, wanted_for_mode
 from cephwire.caps import CapBody
 
-__all__ = ["USABLE", "changed", "prepare"]
+__all__ = ["FOR_NAMES", "USABLE", "changed", "prepare", "shares_names"]
 
 PLAIN_MODES = (FileMode.RD, FileMode.WR, FileMode.RDWR)
 MODES = (*PLAIN_MODES, FileMode.LAZY, *(mode | FileMode.LAZY for mode in PLAIN_MODES))
 USABLE = Cap.FILE_RD | Cap.FILE_WR | Cap.FILE_CACHE | Cap.FILE_BUFFER
 COUNTED = ((Cap.FILE_RD, "rd"), (Cap.FILE_WR, "wr"), (Cap.FILE_CACHE, "cache"), (Cap.FILE_BUFFER, "buffer"))
 FOR_NAMES = Cap.ANY_SHARED | Cap.FILE_EXCL
+"""What is wanted of a directory of which all names are known."""
 
 
 def prepare(engine: Driven, inode: Inode, cap: InodeCap, said: Said, issued: int, now: float) -> None:
@@ -26,6 +27,8 @@ def prepare(engine: Driven, inode: Inode, cap: InodeCap, said: Said, issued: int
         _modes(engine, inode, said)
     lost = (cap.issued | cap.implemented) & ~issued
     _uses(engine, inode, said, lost)
+    if stat.S_ISDIR(inode.mode) and issued & Cap.ANY_SHARED & ~said.caps:
+        engine.forsaken.add(inode.ino)
     surplus = engine.surplus(inode, issued)
     # What was just in use may be kept for a while, all of it: whether that is over is a matter of time.
     inode.hold_min = 0.0
@@ -62,6 +65,12 @@ def _values(inode: Inode, said: Said) -> None:
         inode.mtime, inode.atime, inode.ctime = body.mtime, body.atime, body.ctime
         inode.time_warp_seq = body.time_warp_seq
     inode.change_attr = max(inode.change_attr, message.change_attr)
+
+
+def shares_names(inode: Inode | None) -> bool:
+    """Whether some rank lets the client count on a directory's names; else it wants nothing for that either (ceph:
+    src/client/Client.cc, check_caps, I_COMPLETE)."""
+    return inode is not None and any(cap.issued & Cap.FILE_SHARED for cap in inode.caps.values())
 
 
 def _names(engine: Driven, inode: Inode, said: Said, before: int) -> bool:

@@ -35,6 +35,8 @@ class Context(NamedTuple):
     write before, or it holds FILE_WR and the size has come to max_size."""
     alongside: Callable[[], bool] = bool
     """Whether the client flushes changes of the inode to the authority, a higher rank, at the same time."""
+    stands_in: bool = False
+    """Whether the IMPORT that made the rank the authority has not been read yet, but the EXPORT that says so has."""
     unheard: bool = False
     """Whether the client is not heard of any more."""
 
@@ -134,6 +136,13 @@ def _given_again(case: Case) -> bool:
     return case.sent is None and case.expected is not None and case.expected.answers == "grant"
 
 
+def _stands_in(case: Case) -> bool:
+    sent, expected = case.sent, case.expected
+    if sent is None or expected is None or case.fields != ("mseq",):
+        return False
+    return case.context.stands_in and sent.mseq < expected.mseq
+
+
 def _leaving(case: Case) -> bool:
     both = case.only_caps
     if both is None or not case.context.leaving():
@@ -212,6 +221,14 @@ RULES: Final = (
         "src/mds/Capability.cc, confirm_receipt; src/mds/Locker.cc, caps_tick; kernel: fs/ceph/caps.c, "
         "handle_cap_grant (revoke_wait)",
         _given_again,
+    ),
+    Rule(
+        "stands-in",
+        "an EXPORT to a rank that has issued a cap already: until the IMPORT comes libcephfs and the kernel go on with "
+        "that cap's mseq, we take the new one, as what names the old one is dropped unseen",
+        "ceph: src/client/Client.cc, handle_cap_export (tcap); src/mds/Locker.cc, handle_client_caps, "
+        "process_request_cap_release; kernel: fs/ceph/caps.c, handle_cap_export (tcap)",
+        _stands_in,
     ),
     Rule(
         "leaving",

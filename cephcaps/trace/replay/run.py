@@ -157,10 +157,17 @@ class Replay:
         step = self._window.first()
         self._pass_gaps(step.number - 1)
         client = self._of(step.client)
-        if client is not None and not step.item.to_daemon:
-            for last in self._safely(step, client.foresight.said_before) or ():
-                for other in self._window.sent_until(last):
-                    self._deal(client, other)
+        if client is None or step.item.to_daemon:
+            self._deal(client, step)
+            return
+        for crossed in self._safely(step, client.foresight.heard_before) or ():
+            self._hear(client, crossed)
+        self._hear(client, step)
+
+    def _hear(self, client: CapturedClient, step: Step) -> None:
+        for last in self._safely(step, client.foresight.said_before) or ():
+            for other in self._window.sent_until(last):
+                self._deal(client, other)
         self._deal(client, step)
 
     def _deal(self, client: CapturedClient | None, step: Step) -> None:

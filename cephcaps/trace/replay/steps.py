@@ -148,6 +148,14 @@ class Window:
                 return True
         return False
 
+    def coming(self, client: Client, rank: int, until: int) -> Iterator[Step]:
+        """What ``rank`` tells the client next, as far as it was captured up to ``until``, in nanoseconds."""
+        for step in self._steps.values():
+            if step.item.ns > until:
+                return
+            if step.client == client and step.rank == rank and not step.item.to_daemon:
+                yield step
+
     def first_ahead(self, client: Client, rank: int, ino: int) -> Ahead | None:
         return next(self.ahead(client, rank, ino), None)
 
