@@ -658,3 +658,18 @@ def test_who_has_read_the_export_and_not_the_import_is_one_seq_behind(seq: int |
         scene.hears(caps(CapOp.EXPORT, 0, FILE, cap_id=7, body=CapPeer(70, seq, 1, 1, CapFlag.AUTH)))
     scene.update(SHARED, 2, issue_seq=2, cap_id=70, rank=1)
     assert [finding.rule.name for finding in judged(scene.items)] == rules
+
+
+@pytest.mark.parametrize(("kept", "rules"), [(SHARED, []), (FULL & ~parse_caps("Xx"), ["revoke-unanswered"])])
+def test_bits_that_were_given_back_unasked_are_not_asked_back_by_a_grant_without_them(
+    kept: int, rules: list[str]
+) -> None:
+    """Seen of our client: more went back with the answer to a REVOKE than that took."""
+    scene = Scene()
+    scene.open()
+    scene.looks_up()
+    scene.told(CapOp.REVOKE, FULL & ~parse_caps("Xx"), 2)
+    scene.update(kept, 2)
+    scene.told(CapOp.GRANT, SHARED, 3)
+    scene.on_time(20)
+    assert [finding.rule.name for finding in judged(scene.items)] == rules

@@ -168,6 +168,9 @@ class Cap:
             self.base = 0
             return
         self.base = claim.caps
+        if claim.seq == self.seq and self.pending is not None:
+            # What goes back under the newest seq, the MDS forgets too (ceph: src/mds/Capability.cc, confirm_receipt).
+            self.pending &= claim.caps
         while self.unread and after(claim.seq, self.unread[0][0]):
             self.unread.popleft()
         self.said_seq, self.said_issue, self.said_mseq = claim.seq, claim.issue_seq, claim.mseq
