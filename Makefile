@@ -8,9 +8,8 @@ PYTHON := .venv/bin/python
 PURE := -m "not live and not soak" --ignore=tests/benchmarks -n auto
 # Mostly they wait for daemons, so four files run at a time, each on a cluster of its own; conftest.py has their order.
 LIVE := -m "live and not soak" -n 4 --dist loadfile --no-loadscope-reorder tests/live
-# What runs on both releases by itself, on none, or only on that which the test cluster was made after.
-ONCE := --ignore=tests/live/test_idle.py --ignore=tests/live/test_conf_oracle.py \
-	--ignore=tests/live/test_test_cluster_history.py
+# What runs on both releases by itself, on none, or is about what is the same on both, such as the command line's words.
+ONCE := $(addprefix --ignore=tests/live/test_,$(addsuffix .py,idle conf_oracle test_cluster_history cli_live cluster against))
 TENTACLE_ROOT := $(or $(CEPHCAPS_TENTACLE),/var/cache/cephcaps/tentacle)
 CEPH_PACKAGES := ceph-mon ceph-osd ceph-mds ceph-common ceph-fuse fuse3 python3-cephfs python3-rados tshark \
 	debootstrap xz-utils
@@ -52,13 +51,12 @@ test: test-pure test-live test-tentacle  ## Every test but the soak: pure, on Pa
 test-fast: setup  ## The tests on the embedded test cluster, in under a minute
 	$(PYTHON) -m pytest -n auto tests/testing
 
-# After `make check` only the property tests are run again, with as many examples as they should have.
-CHECKED = [ -e .venv/.checked ] && [ -z "$$(find cephcaps protocol tests examples pyproject.toml -name '*.*' -type f \
+# `make check` has run them: not again, if nothing has changed since.
+CHECKED = [ -e .venv/.checked ] && [ -z "$$(find cephcaps protocol tests examples docs README.md requirements.lock pyproject.toml -name '*.*' -type f \
 	-not -name '*.pyc' -newer .venv/.checked -print -quit)" ]
 
 test-pure: setup  ## The tests that need no Ceph
-	if $(CHECKED); then $(PYTHON) -m pytest $(PURE) -m "hypothesis and not live and not soak"; \
-	else $(PYTHON) -m pytest $(PURE); fi
+	$(CHECKED) || $(PYTHON) -m pytest $(PURE)
 
 test-live: setup $(IF_ROOT_CEPH) $(IF_ROOT_TENTACLE)  ## The live tests on this machine's own Ceph packages
 	CEPHCAPS_RELEASE=pacific $(PYTHON) -m pytest $(LIVE)
@@ -66,11 +64,11 @@ test-live: setup $(IF_ROOT_CEPH) $(IF_ROOT_TENTACLE)  ## The live tests on this 
 test-tentacle: setup $(IF_ROOT_TENTACLE)  ## The live tests on Ceph Tentacle, in its folder
 	CEPHCAPS_RELEASE=tentacle $(PYTHON) -m pytest $(LIVE) $(ONCE)
 
-check: setup  ## Lint, format, types and the pure tests, property tests with few examples
+check: setup  ## Lint, format, types and the pure tests
 	$(PYTHON) -m ruff check
 	$(PYTHON) -m ruff format --check
 	$(PYTHON) -m mypy --strict
-	$(PYTHON) -m pytest $(PURE) --hypothesis-profile=quick
+	$(PYTHON) -m pytest $(PURE)
 	@touch .venv/.checked
 
 fmt: setup  ## Format, and fix what the linter can

@@ -20,9 +20,8 @@ for _number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
 
 NO_SKIP = os.environ.get("CEPHCAPS_NO_SKIP") == "1"
 
-# No deadline: the time of one example says nothing on a busy machine. `make check` chooses quick, `make fuzz` fuzz.
+# No deadline: the time of one example says nothing on a busy machine. `make fuzz` chooses fuzz.
 settings.register_profile("cephcaps", deadline=None, max_examples=25)
-settings.register_profile("quick", deadline=None, max_examples=15)
 settings.register_profile("fuzz", deadline=None, max_examples=20_000)
 settings.load_profile("cephcaps")
 

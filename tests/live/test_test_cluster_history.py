@@ -16,7 +16,7 @@ NUDGES = "mds_scatter_nudge_interval"
 
 
 @pytest.mark.parametrize("hold", [0.0, 1000.0], ids=["giving", "keeping"])
-@pytest.mark.parametrize("seed", [1, 2, 3])
+@pytest.mark.parametrize("seed", [1, *(pytest.param(seed, marks=pytest.mark.soak) for seed in (2, 3))])
 async def test_the_same_history_comes_out_the_same(cluster: LiveCluster, seed: int, hold: float) -> None:
     await cluster.aio.mds_admin({"prefix": "config set", "var": NUDGES, "val": ["36000"]})
     root = f"/history-{seed}-{hold:.0f}"
