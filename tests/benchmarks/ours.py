@@ -20,6 +20,9 @@ import cephcaps
 
 Answer = dict[str, Any]
 
+PATIENCE = 300.0
+"""Seconds for a call. Where daemons' sockets fail, the MDS's own to the OSD do too: it may stand still for half a
+minute, and libcephfs waits for ever."""
 STALL_STEP = 0.005
 """Seconds between looks at whether the loop stalls."""
 
@@ -55,7 +58,7 @@ class Ours:
         answer: Answer = {}
         with measured(answer):
             for _ in range(clients):
-                client = cephcaps.connect(self.conf, **options or {})
+                client = cephcaps.connect(self.conf, request_timeout=PATIENCE, **options or {})
                 self.clients.append(await client.__aenter__())
             if path is not None:
                 await self.clients[-1].stat(path)
