@@ -114,7 +114,7 @@ def shell(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, dict
     for name, script in scripts.items():
         (programs / name).write_text(script)
         (programs / name).chmod(0o755)
-    for name in ("CAPTURE", "mds", "scenario", "secure"):
+    for name in ("CAPTURE", "mds", "scenario", "secure", "held"):  # which a command before it makes, perhaps elsewhere
         shutil.copy(TOP / "examples" / "two_clients.pcapng", folder / f"{name}.pcapng")
     path = f"{TOP}:{TOP / 'protocol'}"
     env = os.environ | {"PATH": f"{programs}:{os.environ['PATH']}", "PYTHONPATH": path, "PYTHONUNBUFFERED": "1"}
