@@ -5,7 +5,6 @@ from __future__ import annotations
 import pytest
 
 from cephcaps.trace.items import Flow
-from cephcaps.trace.replay import Difference, Replay
 from cephwire.capbits import Cap, FileMode, wanted_for_mode
 from cephwire.caps import CapFlag, CapOp, CapPeer
 from cephwire.entity import EntityType
@@ -17,18 +16,9 @@ from cephwire.requestop import RequestOp
 from cephwire.session import ClientSession, SessionOp
 from tests.trace.lint_scene import FULL, PIN, READ, SHARED, Scene
 from tests.trace.rendering import FILE, ROOT, caps, inode, reply, request
+from tests.trace.replaying import replayed
 
 OTHER = FILE + 1
-
-
-def replayed(scene: Scene) -> tuple[Replay, list[Difference]]:
-    found: list[Difference] = []
-    replay = Replay(found.append)
-    for item in scene.items:
-        replay.take(item)
-    replay.end()
-    assert not replay.failures
-    return replay, found
 
 
 # Connections

@@ -22,6 +22,7 @@ from cephwire.requestop import RequestOp
 from cephwire.session import ClientSession, SessionOp
 from tests.trace.lint_scene import FULL, PIN, READ, SHARED, Scene
 from tests.trace.rendering import FILE, ROOT, inode, reply, request
+from tests.trace.replaying import replayed
 
 UNEXPLAINED = ""
 READS, WRITES = wanted_for_mode(FileMode.RD), wanted_for_mode(FileMode.RDWR)
@@ -30,12 +31,7 @@ O_RDONLY, O_RDWR = 0, 2
 
 
 def differences(scene: Scene) -> list[Difference]:
-    found: list[Difference] = []
-    replay = Replay(found.append)
-    for item in scene.items:
-        replay.take(item)
-    replay.end()
-    assert not replay.failures
+    replay, found = replayed(scene)
     assert all(tally.unjudged == 0 for tally in replay.tallies.values())
     return found
 
