@@ -31,7 +31,6 @@ LOG_LINES = 25
 
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "misbehaves(reason): its clients are made to break rules that lint judges by")
-    config.addinivalue_line("markers", "unreplayed(reason): what its clients did by themselves is not to be inferred")
 
 
 LONG = (
@@ -107,11 +106,10 @@ def every_client_records(
 ) -> Iterator[None]:
     """What clients of a test record reads back to the very messages they sent and received, breaks no rule of lint and
     is what replay would have said; of a failing test it is kept. ``misbehaves(reason)`` marks a test that makes its
-    clients break rules, ``unreplayed(reason)`` one after whose recordings replay goes astray (docs/replay.md)."""
+    clients break rules."""
     folder = tmp_path_factory.mktemp("recordings")
     request.node.stash[RECORDINGS] = folder
     misbehaves = request.node.get_closest_marker("misbehaves")
-    unreplayed = request.node.get_closest_marker("unreplayed") or misbehaves
     with recorded(folder, monkeypatch) as spied:
         yield
     try:
@@ -121,8 +119,7 @@ def every_client_records(
             if one.over:
                 back = read_back(one)
                 assert back.said == one.said, f"{one.path} is not what was said"
-                told = [] if misbehaves is not None else back.lint
-                told += [] if unreplayed is not None else back.replay
+                told = [*back.lint, *back.replay] if misbehaves is None else []
                 assert told == [], one.path
     except BaseException:
         keep(folder, request.node.name)

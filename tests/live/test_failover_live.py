@@ -76,7 +76,6 @@ def read_takeovers(
         return takeovers(read_trace(file, keys), client_id)
 
 
-@pytest.mark.unreplayed("what was given back to a daemon that died before it read that shows in RECONNECT only")
 @pytest.mark.parametrize(("fails", "kills"), [(2, 1), pytest.param(10, 5, marks=pytest.mark.soak)])
 async def test_work_goes_on_over_failovers(
     new_cluster: Callable[..., LiveCluster], recordings: Path, fails: int, kills: int

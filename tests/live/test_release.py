@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import math
-import os
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
@@ -17,14 +16,14 @@ from cephcaps.engine.check import HOLD_MAX
 from cephcaps.engine.engine import Engine
 from cephcaps.engine.release import CAPS_PER_RELEASE
 from cephcaps.events import CapReleased
+from cephcaps.trace import Traced, read_trace
 from cephwire.caprelease import CapItem, ClientCapRelease
 from cephwire.caps import CapOp, ClientCaps
 from cephwire.inode import InodeStat
 from cephwire.reply import ClientReply, ReaddirReply
 from cephwire.session import SessionOp
-from tests.wire.record_vectors import decode, messages
 
-from .capture import Capture
+from .capturing import Dumpcap, missing_program, some_loopback_address
 from .cluster import LiveCluster
 from .holding import Sent, agree, ours
 from .libcephfs import LibcephfsPeer
@@ -216,6 +215,11 @@ async def test_a_recall_is_followed_promptly_down_to_what_the_mds_leaves(
     assert took < 5
 
 
+def messages(captured: Path) -> list[Any]:
+    with captured.open("rb") as file:
+        return [item.message for item in read_trace(file) if isinstance(item, Traced)]
+
+
 IN_THE_CLEAR = """
 [global]
 ms cluster mode = crc
@@ -225,16 +229,14 @@ ms client mode = crc
 
 
 async def test_releases_carry_the_same_seq_as_those_of_libcephfs(
-    new_cluster: Callable[..., LiveCluster], monkeypatch: pytest.MonkeyPatch
+    new_cluster: Callable[..., LiveCluster], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     """Both as captured on the wire: the seq of the last reply that granted the cap, whatever was granted since."""
-    if os.geteuid() != 0:
-        pytest.skip("capturing packets needs root")
-    sent = Sent(monkeypatch)
-    cluster, files = new_cluster(mds=1, extra=IN_THE_CLEAR), 30
-    async with connect(cluster.conf, ms_mode="crc") as probe:
-        port = probe.sessions[0].addr.port
-    with Capture(port) as capture:
+    if missing := missing_program("dumpcap"):
+        pytest.skip(missing)
+    sent, captured = Sent(monkeypatch), tmp_path / "capture.pcapng"
+    cluster, files = new_cluster(mds=1, extra=IN_THE_CLEAR, address=some_loopback_address()), 30
+    with Dumpcap(captured, cluster.address):
         peer = await asyncio.to_thread(LibcephfsPeer, cluster, options={"client_cache_size": "5"})
         async with connect(cluster.conf, ms_mode="crc") as client:
             await peer.aio.mkdir("/theirs")
@@ -259,8 +261,7 @@ async def test_releases_carry_the_same_seq_as_those_of_libcephfs(
     pushed: dict[tuple[int, int], int] = {}
     items: list[CapItem] = []
     given: set[tuple[int, int]] = set()
-    for recorded in messages(capture.pcap()):
-        message = decode(recorded)
+    for message in messages(captured):
         match message:
             case ClientReply():
                 entries = message.extra.entries if isinstance(message.extra, ReaddirReply) else ()

@@ -16,7 +16,6 @@ from tests.live.recording import keep, read_back, recorded
 
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "misbehaves(reason): its daemons break the protocol, so lint finds something")
-    config.addinivalue_line("markers", "unreplayed(reason): what its clients did by themselves is not to be inferred")
 
 
 @pytest.fixture(autouse=True)
@@ -26,7 +25,6 @@ def every_client_records(
     """Each recording reads back to what was said and is judged clean; of a failing test it is kept."""
     folder = tmp_path_factory.mktemp("recordings")
     misbehaves = request.node.get_closest_marker("misbehaves")
-    unreplayed = request.node.get_closest_marker("unreplayed") or misbehaves
     with recorded(folder, monkeypatch) as spied:
         yield
     try:
@@ -35,8 +33,7 @@ def every_client_records(
                 continue
             back = read_back(one)
             assert back.said == one.said, f"{one.path} is not what was said"
-            told = [] if misbehaves is not None else back.lint
-            told += [] if unreplayed is not None else back.replay
+            told = [*back.lint, *back.replay] if misbehaves is None else []
             assert told == [], one.path
     except BaseException:
         keep(folder, request.node.name)

@@ -62,7 +62,6 @@ async def story(seed: int) -> None:
     assert outcomes["unheard"] == 0
 
 
-@pytest.mark.unreplayed("a capture does not show what a client did while its connection or its rank was away")
 @pytest.mark.parametrize("seed", range(5))
 def test_what_begins_ends_once_and_is_counted(seed: int) -> None:
     simulate(lambda: story(seed), seed=seed)

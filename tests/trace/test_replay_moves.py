@@ -90,6 +90,23 @@ def test_whole_caps_are_given_back_to_the_rank_that_has_taken_over() -> None:
     assert replay.tallies[4123].alike == 3
 
 
+@pytest.mark.parametrize(
+    ("nlink", "named", "right"),
+    [(1, READ, True), (1, READ & ~Cap.AUTH_SHARED, False), (1, PIN, False), (0, PIN, True), (0, READ, True)],
+)
+def test_what_a_client_gave_back_to_a_daemon_that_died_before_it_read_that_shows_in_the_reconnect(
+    nlink: int, named: int, right: bool
+) -> None:
+    """What it would not give back by itself, it has."""
+    scene = Scene()
+    scene.open()
+    scene.looks_up(FULL, nlink=nlink)
+    scene.fails_over()
+    scene.sends(ClientReconnect((ReconnectCap(FILE, CapReconnect("", 7, 0, named, ROOT, ROOT, None)),), ()))
+    _, found = replayed(scene)
+    assert [one.fields for one in found] == ([] if right else [("caps",)])
+
+
 def test_a_request_asked_again_before_the_reconnect_does_not_mean_that_the_rank_serves() -> None:
     scene = Scene()
     scene.open()
