@@ -185,7 +185,7 @@ def answered_requests(items: list[Traced]) -> list[Traced]:
     return items + [one for asked, answer in pairs for one in (asked, answer._replace(header=asked.header))]
 
 
-@given(st.lists(any_message(), max_size=20).map(answered_requests))
+@given(st.lists(any_message(), max_size=8).map(answered_requests))
 @settings(suppress_health_check=[HealthCheck.too_slow], deadline=None)
 def test_any_messages_at_all_are_taken(items: list[Traced]) -> None:
     plan = Plan(ROOT, lambda _: None)

@@ -7,6 +7,7 @@ import pytest
 from cephcaps.trace.items import Flow
 from cephwire.capbits import Cap, FileMode, wanted_for_mode
 from cephwire.caps import CapFlag, CapOp, CapPeer
+from cephwire.codec import Codec
 from cephwire.entity import EntityType
 from cephwire.inode import IssuedCap
 from cephwire.reconnect import CapReconnect, ClientReconnect, ReconnectCap
@@ -14,6 +15,7 @@ from cephwire.request import RequestRelease
 from cephwire.requestargs import OpenArgs
 from cephwire.requestop import RequestOp
 from cephwire.session import ClientSession, SessionOp
+from cephwire.snap import SNAP_TRACE_PLAIN, ClientSnap, SnapOp, SnapRealm, SnapTrace
 from tests.trace.lint_scene import FULL, PIN, READ, SHARED, Scene
 from tests.trace.rendering import FILE, ROOT, caps, inode, reply, request
 from tests.trace.replaying import replayed
@@ -250,6 +252,44 @@ def test_until_the_import_is_read_the_cap_is_as_the_export_has_it(
     scene.sends(request(RequestOp.GETATTR, FILE, releases=(record,)), rank=1, tid=100)
     _, found = replayed(scene)
     assert [one.rule for one in found] == rules
+
+
+@pytest.mark.parametrize(("seconds", "right"), [(0.05, True), (1, False)])
+def test_an_import_is_read_after_the_answer_by_which_its_inode_is_known(seconds: float, right: bool) -> None:
+    """Else its cap would be given back."""
+    scene = Scene()
+    scene.open(0)
+    scene.open(1)
+    scene.told(CapOp.IMPORT, READ, 1, cap_id=70, rank=1, mseq=1, nlink=1, peer=CapPeer(7, 1, 0, 0, 0))
+    scene.wait(seconds)
+    scene.looks_up(READ, cap_id=8, nlink=1)
+    scene.told(CapOp.REVOKE, SHARED, 2, cap_id=70, rank=1, mseq=1, nlink=1)
+    scene.update(SHARED, 2, cap_id=70, rank=1, mseq=1)
+    _, found = replayed(scene)
+    assert (found == []) == right
+
+
+def snapshots(seq: int, snaps: tuple[int, ...]) -> ClientSnap:
+    realm = SnapRealm(ROOT, 0, 0, 0, seq, snaps, (), None, None)
+    return ClientSnap(SnapOp.UPDATE, 0, (), (), Codec(SNAP_TRACE_PLAIN).encode(SnapTrace((realm,))))
+
+
+@pytest.mark.parametrize("teller", [0, 1])
+def test_another_rank_tells_of_a_snapshot_before_what_waits_is_read(teller: int) -> None:
+    """Rank 0 has asked for something back, and the client flushes for the snapshot before it reads that."""
+    scene = Scene()
+    scene.open(0)
+    scene.open(1)
+    scene.hears(snapshots(4, ()))
+    scene.looks_up(FULL, nlink=1)
+    scene.looks_up(READ, 2, ino=OTHER, cap_id=8, nlink=1)
+    scene.told(CapOp.REVOKE, SHARED, 3, ino=OTHER, cap_id=8, nlink=1)
+    scene.hears(snapshots(5, (5,)), teller)
+    scene.flushsnap(FULL, tid=1, follows=4)
+    scene.sends(request(RequestOp.GETATTR, OTHER, releases=(RequestRelease(OTHER, 8, READ, 0, 2, 2, 0),)), tid=100)
+    scene.update(SHARED, 3, ino=OTHER, cap_id=8, issue_seq=2)
+    _, found = replayed(scene)
+    assert [one.sent.op for one in found if one.sent is not None] == ([] if teller == 1 else ["flushsnap"])
 
 
 # A directory without a name

@@ -39,16 +39,32 @@ class Foresight:
         self._expected = expected
 
     def heard_before(self, step: Step) -> list[Step]:
-        """What the exporter of an IMPORT told the client, and that read before, though it was captured later: what it
-        says next of either cap shows that."""
+        """What another rank told the client, and that read before, though it was captured later: what it says next of
+        either rank's cap shows that."""
         message = step.item.message
         peer = message.peer if isinstance(message, ClientCaps) and message.op == CapOp.IMPORT else None
-        old = self._cap(peer.mds, message.ino) if peer is not None and peer.mds != step.rank else None
-        if peer is None or old is None or old.cap_id != peer.cap_id:
+        if peer is None or peer.mds == step.rank:
             return []
-        coming = list(self._window.coming(self._client, peer.mds, step.item.ns + CROSSED))
+        if message.ino not in self._engine.cache.inodes:
+            return self._met_elsewhere(step)
+        old = self._cap(peer.mds, message.ino)
+        if old is None or old.cap_id != peer.cap_id:
+            return []
+        coming = [one for one in self._window.coming(self._client, step.item.ns + CROSSED) if one.rank == peer.mds]
         known = [n for n, other in enumerate(coming, 1) if self._knows(step, old, other.item.message)]
         return coming[: known[-1]] if known else []
+
+    def _met_elsewhere(self, step: Step) -> list[Step]:
+        """Up to the reply by which the client came to know the inode of an IMPORT; else it had given the cap back."""
+        message = step.item.message
+        ahead = self._window.first_ahead(self._client, step.rank, message.ino)
+        if ahead is None or ahead.said.cap_id != message.cap_id or ahead.said.op not in (*TELLS, "request"):
+            return []
+        coming = [one for one in self._window.coming(self._client, step.item.ns + CROSSED) if one.rank != step.rank]
+        for number, one in enumerate(coming):
+            if any(told.ino == message.ino for told in told_in(one.item.message)):
+                return [other for other in coming[: number + 1] if other.rank == one.rank]
+        return []
 
     def _knows(self, step: Step, old: InodeCap, told: object) -> bool:
         """Whether the client goes by ``told`` of the cap ``old`` before it reads the IMPORT that ends it."""
@@ -120,8 +136,7 @@ class Foresight:
     def _given_before_snap(self, step: Step) -> Step | None:
         """The last that gave back what the client's FLUSHSNAPs say it no longer had when it heard of the snapshot."""
         last = None
-        realms = decode_trace(step.item.message.trace, self._engine.cache.rank(step.rank).features).realms
-        newest = max((realm.seq for realm in realms), default=0)
+        newest = self._newest_snap(step)
         for snap in self._window.snaps(self._client):
             cap = self._cap(snap.rank, snap.ino)
             if snap.follows >= newest or cap is None or self._expected.ours(snap.tid):
@@ -136,6 +151,25 @@ class Foresight:
                         last = ahead.step
                     held &= said.caps
         return last
+
+    def snapped_before(self, step: Step) -> list[Step]:
+        """What told the client of the snapshot that it flushes for in ``step``, where another rank did while something
+        older waited to be read: of two connections the one that has less to say is read first (ceph:
+        src/msg/DispatchQueue.cc, a queue each, in turns)."""
+        unasked = [said for said in step.said if said.op == "flushsnap" and not self._expected.ours(said.tid)]
+        follows = [said.follows for said in unasked if not self._expected.waits(said)]
+        coming = self._window.coming(self._client, step.item.ns) if follows else ()
+        return [
+            other
+            for other in coming
+            if isinstance(other.item.message, ClientSnap)
+            and other.rank != step.rank
+            and self._newest_snap(other) > min(follows)
+        ]
+
+    def _newest_snap(self, step: Step) -> int:
+        realms = decode_trace(step.item.message.trace, self._engine.cache.rank(step.rank).features).realms
+        return max((realm.seq for realm in realms), default=0)
 
     def answer(self, rank: int, told: Told, cap: InodeCap) -> Ahead | None:
         """What the client says in answer to ``told``; None if that asks for none."""

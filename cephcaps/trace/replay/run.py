@@ -167,11 +167,14 @@ class Replay:
     def _hear(self, client: CapturedClient, step: Step) -> None:
         for last in self._safely(step, client.foresight.said_before) or ():
             for other in self._window.sent_until(last):
+                for snap in self._safely(other, client.foresight.snapped_before) or ():
+                    self._deal(client, snap)
                 self._deal(client, other)
         self._deal(client, step)
 
     def _deal(self, client: CapturedClient | None, step: Step) -> None:
-        self._window.take(step)
+        if not self._window.take(step):
+            return
         if client is None:
             self.strangers += 1
         else:

@@ -90,14 +90,14 @@ class Window:
     def first(self) -> Step:
         return next(iter(self._steps.values()))
 
-    def take(self, step: Step) -> None:
-        """``step`` is dealt with now."""
+    def take(self, step: Step) -> bool:
+        """``step`` is dealt with now; False if it has been already."""
         if self._steps.pop(step.number, None) is None:
-            return
+            return False
         self._bytes -= step.size
         sent = self._sent.get((step.client, step.rank))
         if sent is None or sent.pop(step.number, None) is None:
-            return
+            return True
         if not sent:
             del self._sent[step.client, step.rank]
         resets = self._resets.get((step.client, step.rank))
@@ -112,6 +112,7 @@ class Window:
             snaps.pop(step.number, None)
             if not snaps:
                 del self._snaps[step.client]
+        return True
 
     def spoken(self, ahead: Ahead) -> None:
         """Of ``ahead``'s step this one statement is dealt with now."""
@@ -148,12 +149,12 @@ class Window:
                 return True
         return False
 
-    def coming(self, client: Client, rank: int, until: int) -> Iterator[Step]:
-        """What ``rank`` tells the client next, as far as it was captured up to ``until``, in nanoseconds."""
+    def coming(self, client: Client, until: int) -> Iterator[Step]:
+        """What MDSs tell the client next, as far as it was captured up to ``until``, in nanoseconds."""
         for step in self._steps.values():
             if step.item.ns > until:
                 return
-            if step.client == client and step.rank == rank and not step.item.to_daemon:
+            if step.client == client and not step.item.to_daemon:
                 yield step
 
     def first_ahead(self, client: Client, rank: int, ino: int) -> Ahead | None:
