@@ -12,12 +12,15 @@ import pytest
 from cephcaps import namespace
 from cephcaps.auth.cephx import Tickets
 from cephcaps.core import Mount
+from cephcaps.engine.dentries import MISSING_KEPT
+from cephcaps.engine.move import MAX_MDS
 from cephcaps.errors import ConnectionFailed, MalformedMessage, MdsError, ProtocolViolation
 from cephcaps.mds.requests import Answer
 from cephcaps.mds.routing import MOST_FORWARDS
 from cephcaps.messenger.framing import MAX_HANDSHAKE_FRAME, MAX_TRANSCRIPT, FrameReader, FrameWriter
 from cephcaps.messenger.v2 import MAX_ROUNDS
 from cephcaps.namespace import Namespace
+from cephwire.caps import CapPeer
 from cephwire.cephx import SERVER_CHALLENGE, ServerChallenge, TicketList
 from cephwire.codec import Codec
 from cephwire.control import AuthReplyMore, AuthRequest, AuthRequestMore, SessionReconnect, SessionRetry
@@ -30,6 +33,8 @@ from cephwire.reply import ClientRequestForward, ReaddirReply
 from cephwire.request import FilePath
 from cephwire.requestop import RequestOp
 from cephwire.session import ClientSession, SessionOp
+from tests.engine.bench import Bench, stat_of
+from tests.engine.test_move import export
 from tests.session import samples
 from tests.session.handshakes import mds_pair, mon_pair
 from tests.session.peers import banner
@@ -204,6 +209,25 @@ def test_inodes_that_an_mds_tells_of_unasked_are_kept_up_to_the_limit_of_caps() 
     assert len(cache.inodes) <= 101
     assert cache.rank(0).num_caps <= 101
     assert world.core.mds.unmatched == 2000
+
+
+def test_names_that_are_missing_are_forgotten_in_the_end() -> None:
+    bench = Bench()
+    directory = stat_of(1, "pAsLsXsFs", mode=0o040755, files=1)
+    for number in range(3 * MISSING_KEPT):
+        bench.reply(dir=directory, dname=f"n{number}")
+
+    assert len(bench.inode(1).children or {}) <= MISSING_KEPT
+
+
+def test_a_cap_is_not_handed_to_a_rank_that_no_cluster_has() -> None:
+    bench = Bench()
+    for number in range(100):
+        bench.hold(7, "pAsLs")
+        export(bench, CapPeer(71, 1, 1, MAX_MDS + number, 0))
+
+    assert bench.needed == []
+    assert set(bench.engine.cache.ranks) == {0}
 
 
 def test_a_ticket_for_no_service_there_is_is_not_kept() -> None:
