@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import inspect
 import re
 from importlib import import_module
-from typing import Any, get_args
+from typing import Any, get_args, get_type_hints
 
 import pytest
 
@@ -70,3 +71,28 @@ def test_every_event_is_there() -> None:
     assert "cephcaps.events" in WHOLE
     assert set(get_args(events.Event)) <= kinds
     assert all(kind in kinds for base in (events.CapEvent, events.RequestEvent) for kind in base.__subclasses__())
+
+
+def types_in(hint: Any) -> set[type[Any]]:
+    """The classes of ours that an annotation names."""
+    if isinstance(hint, type) and not get_args(hint):
+        return {hint} if hint.__module__.startswith(("cephcaps", "cephwire")) else set()
+    return {found for part in get_args(hint) for found in types_in(part)}
+
+
+def returned() -> set[type[Any]]:
+    """What the documented methods and properties give back, and fields of that."""
+    found: set[type[Any]] = set()
+    for name, members in LISTED.items():
+        for member in members:
+            offer = inspect.getattr_static(home(name), member)
+            function = offer.fget if isinstance(offer, property) else getattr(offer, "__func__", offer)
+            found |= types_in(get_type_hints(function).get("return"))
+    return found
+
+
+def test_what_a_method_gives_back_can_be_named_by_who_annotates_it() -> None:
+    documented = {home(name) for kind, name, _ in DIRECTIVE.findall(TEXT) if kind == "class"}
+    documented |= {getattr(import_module(module), name) for module in WHOLE for name in import_module(module).__all__}
+
+    assert returned() - documented == set()
