@@ -1,7 +1,7 @@
 # `make` alone lists what there is to make; each line below also works typed by hand.
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo demo-ceph test test-fast test-pure test-live test-tentacle check fmt ceph tentacle soak bench fuzz mutants compatibility docs clean
+.PHONY: help setup setup-locked demo demo-ceph test test-fast test-pure test-live test-tentacle check fmt ceph tentacle soak bench fuzz mutants compatibility docs clean
 
 BASE_PYTHON ?= python3
 PYTHON := .venv/bin/python
@@ -28,10 +28,14 @@ help:
 
 setup: .venv/.ready  ## Create .venv, with the package and what its tests need
 
+define MAKE_VENV
+@$(BASE_PYTHON) -c 'import sys; sys.exit("needs Python 3.11 or newer: make setup BASE_PYTHON=..." if sys.version_info < (3, 11) else 0)'
+@$(PYTHON) -m pip --version >/dev/null 2>&1 || $(BASE_PYTHON) -m venv --clear .venv >/dev/null 2>&1 || \
+  { $(call apt,python3-venv) && $(BASE_PYTHON) -m venv --clear .venv; }
+endef
+
 .venv/.runs: pyproject.toml
-	@$(BASE_PYTHON) -c 'import sys; sys.exit("needs Python 3.11 or newer: make setup BASE_PYTHON=..." if sys.version_info < (3, 11) else 0)'
-	@$(PYTHON) -m pip --version >/dev/null 2>&1 || $(BASE_PYTHON) -m venv --clear .venv >/dev/null 2>&1 || \
-	  { $(call apt,python3-venv) && $(BASE_PYTHON) -m venv --clear .venv; }
+	$(MAKE_VENV)
 	$(PYTHON) -m pip install --quiet --disable-pip-version-check --no-compile --editable .
 	@touch $@
 
@@ -39,6 +43,13 @@ setup: .venv/.ready  ## Create .venv, with the package and what its tests need
 	$(PYTHON) -m pip install --quiet --upgrade "pip>=25.1"
 	$(PYTHON) -m pip install --quiet --editable ".[uvloop]" --group dev
 	@touch $@
+
+setup-locked:  ## The same in the very versions of requirements.lock, checked by their hashes, as CI has them
+	$(MAKE_VENV)
+	$(PYTHON) -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock || \
+	  { echo "requirements.lock names what cannot be had as it was: see above, and docs/packaging.md for how to make it anew" >&2; exit 1; }
+	$(PYTHON) -m pip install --quiet --no-deps --no-build-isolation --editable .
+	@touch .venv/.runs .venv/.ready
 
 demo: .venv/.runs  ## Two clients and a capability, told message by message; needs no Ceph
 	.venv/bin/cephcaps demo

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
         RequestTimeout,
         SessionLost,
     )
+    from cephcaps.file import OpenFile
     from cephcaps.shell.data import DataHandler, DataIo
     from cephcaps.stat import DirEntry, LockHolder, Snapshot, Stat
 
@@ -38,6 +39,7 @@ __all__ = [
     "LockHolder",
     "MalformedMessage",
     "MdsError",
+    "OpenFile",
     "ProtocolViolation",
     "RequestTimeout",
     "SessionLost",
@@ -46,7 +48,7 @@ __all__ = [
     "connect",
 ]
 
-_MODULES = ("errors", "caps", "stat", "shell.data", "data", "client")
+_MODULES = ("errors", "caps", "stat", "shell.data", "data", "file", "client")
 """Where the public names live, the lightest first."""
 
 

@@ -140,6 +140,7 @@ class EventsDropped(msgspec.Struct, frozen=True, kw_only=True, tag=True, tag_fie
 
 
 Event: TypeAlias = CapEvent | RequestEvent | SessionChanged | MdsMapChanged | RecordingEnded | EventsDropped
+"""Any of them."""
 
 
 def to_json(event: Event) -> bytes:

@@ -35,6 +35,8 @@ __all__ = ["Namespace"]
 NO_PATH = FilePath()
 EXCL, CREAT, TRUNC = int(OpenFlag.EXCL), int(OpenFlag.CREAT), int(OpenFlag.TRUNC)
 WRITES = int(OpenFlag.WRONLY | OpenFlag.RDWR)
+MOST_NOTHING = 1 << 16
+"""Answers in a row that name nothing, after which a listing is given up; a directory has fewer empty fragments."""
 LAST_TIME = 2**32 * 10**9
 """Nanoseconds: where the MDS's 32 bits of seconds end."""
 
@@ -128,7 +130,8 @@ class Namespace(Paths):
         """What a listing tells, piece by piece."""
         listing = self._listings.begin()
         frag, last = WHOLE, ""
-        while True:
+        nothing = 0
+        while nothing < MOST_NOTHING:
             # A directory may be split or joined while we read it. The MDS maps the fragment asked for to the one it
             # has now and goes on behind the last name told, in the order of the names' hash, which stays.
             args = ReaddirArgs(frag, 0, 0, ReaddirArgFlag.REPLY_BITFLAGS, 0)
@@ -137,14 +140,16 @@ class Namespace(Paths):
             found = answer.reply.extra
             if not isinstance(found, ReaddirReply):
                 raise MdsError(errno.EIO, "the MDS told nothing of the directory", what)
+            nothing += 1
             if found.entries:
-                last = found.entries[-1].dname
+                last, nothing = found.entries[-1].dname, 0
             yield list(zip(found.entries, answer.listed, strict=True))
             frag = found.dirstat.frag
             if found.flags & ReaddirFlag.FRAG_END:
                 if frag_is_last(frag):
                     return
                 frag = frag_next(frag)
+        raise MdsError(errno.EIO, f"the MDS has told nothing in {nothing} answers, and no end", what)
 
     # Names
 

@@ -157,7 +157,8 @@ class Tickets:
             validity = mine.validity / NSEC
             session_key = CryptoKey.from_wire(mine.session_key)
             renew_after = now + validity - validity / RENEW_FRACTION
-            self.held[ticket.service] = Ticket(session_key, blob or NO_TICKET, renew_after, now + validity)
+            if ticket.service in EntityType._value2member_map_:  # there is no end to other numbers
+                self.held[ticket.service] = Ticket(session_key, blob or NO_TICKET, renew_after, now + validity)
 
     def authorizer(self, service: int, ticket: Ticket, proof: AuthorizerProof) -> Authorizer:
         sealed = ticket.session_key.seal(KeyUsage.AUTHORIZER, proofs.encode(proof), self.entropy)

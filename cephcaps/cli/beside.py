@@ -33,7 +33,7 @@ __all__ = ["can_read_beside", "read_beside"]
 LENGTH: Final = struct.Struct("<Q")
 """In front of each batch; 0 says that none follows, but the error that ended it, if any."""
 FLOW_FIELDS: Final = tuple(field.name for field in fields(Flow))
-make = tuple.__new__
+_make = tuple.__new__
 """A NamedTuple in a third of the time that its class takes."""
 
 
@@ -163,7 +163,7 @@ def _unpacked(batch: Batch, flows: WeakValueDictionary[int, Flow]) -> list[Item]
         for name in FLOW_FIELDS:
             setattr(flow, name, getattr(told, name))
     return [
-        make(Traced, (item.ns, of[item.flow], item.to_daemon, item.header, item.segments, None, item.leftover, None,
+        _make(Traced, (item.ns, of[item.flow], item.to_daemon, item.header, item.segments, None, item.leftover, None,
                       item.resent))
         if isinstance(item, Message)
         else Problem(item.ns, of[item.flow], item.to_daemon, item.kind, item.what, item.size)

@@ -100,7 +100,8 @@ class Engine(LocalCalls):
                 self.releases.flush(rank)
 
     def settle(self, now: float) -> None:
-        """All that came together has been taken in: send what is owed for it."""
+        """All that came together has been taken in: send what is owed for it; keep no more than there is room for."""
+        self.pool.settle()
         self.releases.tick(now)
 
     def reply(

@@ -163,11 +163,15 @@ class Realms:
         """
         self._last = b"", 0
         known = {told.ino: self._known_context(told.ino) for told in trace.realms}
+        circular = bool(stale)
         for told in trace.realms:
             realm = self._realm(told.ino)
             adopted = self._adopt(realm, told.parent)
             if realm.take(told) or adopted:
                 stale.append(told.ino)
+            circular |= adopted
+        if circular:
+            self._break_circles(trace)
         changed: dict[int, SnapContext | None] = {}
         rebuilt: dict[int, None] = {}
         for ino in reversed(stale):  # the outermost is told last, and takes those inside along
@@ -277,6 +281,20 @@ class Realms:
             self._realm(parent).children[realm.ino] = None
             self._empty.pop(parent, None)
         return True
+
+    def _break_circles(self, trace: SnapTrace) -> None:
+        """See to it that no realm of ``trace`` lies in itself, over others: such could never be forgotten."""
+        sound: set[int] = set()
+        for told in trace.realms:
+            path: dict[int, None] = {}
+            ino = told.ino
+            while ino and ino not in sound:
+                if ino in path:
+                    self._adopt(self.realms[ino], 0)
+                    break
+                path[ino] = None
+                ino = self.realms[ino].parent
+            sound |= path.keys()
 
     def _note_empty(self, realm: Realm) -> None:
         if not realm.num_inodes and not realm.children:

@@ -12,6 +12,8 @@ __all__ = ["DEFAULT_LIMIT", "Pool", "Reservation"]
 
 DEFAULT_LIMIT = 1 << 20
 """Caps one client holds at most: more than that an MDS recalls anyway (``mds_max_caps_per_client``)."""
+SLACK = 64
+"""One part in so many of the limit more must have come before what could not be let go of is looked at once more."""
 
 
 class Reservation:
@@ -45,6 +47,7 @@ class Pool:
         self.limit = limit
         self.used: int = 0
         self.reserved: int = 0
+        self._kept = 0  # over the limit when last all was let go of that could be
 
     @property
     def available(self) -> int:
@@ -67,6 +70,16 @@ class Pool:
             reservation.count -= 1
             self.reserved -= 1
         self.used += 1
+
+    def settle(self) -> None:
+        """Let go of what came without any room set aside for it: MDSs may tell more than they were asked."""
+        over = self.used + self.reserved - self.limit
+        if over > self._kept + self.limit // SLACK:
+            self._shrink(over)
+            over = self.used + self.reserved - self.limit
+            self._kept = max(over, 0)
+        elif over < self._kept:
+            self._kept = max(over, 0)
 
     def give(self) -> None:
         """One cap goes."""

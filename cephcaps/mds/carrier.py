@@ -26,8 +26,8 @@ PING_INTERVAL = 10.0
 MISSED_PINGS = 3
 """Pings in a row on which nothing was heard: the peer is gone. Counted, not timed: after a process was frozen, what
 came meanwhile is read after the first of them."""
-
-
+STEADY = 1.0
+"""Seconds that what an MDS has agreed to lasts at least; an end before that counts as one more attempt."""
 RESUMING = 1 / 16
 """Of the first pause, how long the first one is after a connection that stood: its peer is most likely still there, and
 a handshake that breaks on a bad network is worth another at once. Ceph waits the whole."""
@@ -80,6 +80,8 @@ class Carrier:
         self._ping_at = NEVER
         self._unheard = 0
         self._pause = dialer.first_pause
+        self._stood_at = -NEVER
+        self._brief_pause = 0.0  # after connections that stood and did not last
 
     @property
     def ready(self) -> bool:
@@ -108,6 +110,10 @@ class Carrier:
         self._give_up = now + HANDSHAKE_TIMEOUT
         self._dialer.out.append(Connect(self.connection))
 
+    def wait(self, until: float) -> None:
+        """Connect then, and not before."""
+        self._dial_at = until
+
     def ticket_arrived(self, now: float) -> None:
         """Raises what `dial` does."""
         if self._dial_at != NEVER:
@@ -116,18 +122,22 @@ class Carrier:
     def stands(self, now: float) -> None:
         """The handshake is done."""
         self._give_up = NEVER
+        self._stood_at = now
         self._pause = self._dialer.first_pause * RESUMING
         self._ping_at = now + PING_INTERVAL
         self._unheard = 0
 
     def broke(self, now: float) -> None:
-        """The connection is of no more use. Another is made: at once if it stood, else after a pause, which is at
-        least half of what it could be."""
+        """The connection is of no more use. Another is made: at once if it stood, unless that happens again and again,
+        else after a pause, which is at least half of what it could be."""
         stood = self.connection is not None and self._give_up == NEVER
         self.hang_up()
         if stood:
             self.broken += 1
-            self._dial_at = now
+            if now >= self._stood_at + STEADY:
+                self._brief_pause = 0.0
+            self._dial_at = now + self._brief_pause
+            self._brief_pause = min(max(2 * self._brief_pause, self._dialer.first_pause * RESUMING), STEADY)
         else:
             self._dial_at = now + self._pause * (1 + self._dialer.fraction()) / 2
             self._pause = min(2 * self._pause, self._dialer.max_pause)

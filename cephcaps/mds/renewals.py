@@ -20,8 +20,8 @@ class Renewals:
     __slots__ = ("_asked_at", "_interval", "_seq", "_timeout", "due", "ttl")
 
     def __init__(self) -> None:
-        self.due = NEVER
-        self.ttl = 0.0
+        self.due: float = NEVER
+        self.ttl: float = 0.0
         self._asked_at = 0.0
         self._interval = NEVER
         self._seq = 0

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+
 from cephcaps.actions import Action, Done, Failed
 from cephcaps.auth.cephx import CephxAuthorizer, Tickets
 from cephcaps.auth.none import NoneAuth
@@ -11,6 +13,7 @@ from cephcaps.engine.cache import NeedSession, Send
 from cephcaps.engine.engine import Engine
 from cephcaps.engine.inode import Inode
 from cephcaps.errors import CephError, ConnectionFailed, MdsError, RequestTimeout
+from cephcaps.mds.carrier import STEADY
 from cephcaps.mds.host import SessionHost
 from cephcaps.mds.locks import Locks
 from cephcaps.mds.ranks import describe, is_active, lowest_active, serving
@@ -32,8 +35,11 @@ from cephwire.session import ClientFeature
 
 __all__ = ["Credentials", "Router"]
 
-
+NEVER = float("inf")
 NOWHERE = EntityAddr(AddrType.NONE, 0, b"")
+MOST_FORWARDS = 1000
+"""How often ranks pass a request on to each other before it fails: none of them is in charge. Linux and libcephfs give
+up where the MDSs' count has run over (kernel: fs/ceph/mds_client.c, ``handle_forward``)."""
 
 
 class Credentials:
@@ -87,6 +93,7 @@ class Router(SessionHost):
         self._metadata = metadata
         self._closing: int | None = None  # the token of the call that closes us
         self._needed: dict[int, None] = {}  # ranks that take caps of ours over
+        self._begun: dict[int, tuple[float, int]] = {}  # newest: when, and how many before it were brief
 
     def _check_waits(self, now: float) -> None:
         """Something has become safe."""
@@ -154,8 +161,19 @@ class Router(SessionHost):
             return session
         session.cap_gen = self.engine.cache.rank(rank).gen  # what was leased before it counts no more
         session.renewals.set_timeout(self.mdsmap.session_timeout)
-        session.connect(now)
+        self._begin(session, now)
         return session
+
+    def _begin(self, session: Session, now: float) -> None:
+        """Connect: at once, unless the MDS has ended the last two sessions as soon as they began."""
+        began, brief = self._begun.get(session.rank, (-NEVER, 0))
+        brief = brief + 1 if now < began + STEADY else 0
+        at = now + min(self.first_pause * 2 ** (brief - 2), self.max_pause) if brief > 1 else now
+        self._begun[session.rank] = at, brief
+        if at > now:
+            session.carrier.wait(at)
+        else:
+            session.connect(now)
 
     def address(self, info: MdsInfo) -> EntityAddr | None:
         """Where to reach an MDS; None where it does not speak our messenger."""
@@ -318,6 +336,9 @@ class Router(SessionHost):
         request = self.requests.by_tid.get(tid)
         if request is None or message.num_fwd <= request.num_fwd:
             return  # an old one, overtaken
+        if message.num_fwd > MOST_FORWARDS:
+            self._give_up(request, MdsError(errno.EMULTIHOP, None, request.operation.what))
+            return
         request.num_fwd = message.num_fwd
         request.rank = message.dest_mds
         request.sent = False

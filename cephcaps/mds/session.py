@@ -54,7 +54,9 @@ class Session:
     """What we and one rank have agreed on.
 
     Attributes:
-        rank, gid, name: the MDS daemon; another gid is another daemon.
+        rank: the MDS's.
+        gid: which daemon that is; another gid is another daemon.
+        name: the daemon's.
         state: as named in the protocol's documentation.
         seq: messages pushed to us since the session opened.
         cap_gen: rises whenever caps from before stop counting.

@@ -41,6 +41,8 @@ ALIGNMENT = (8, 8, 8, 4096)
 
 MAX_HANDSHAKE_FRAME = 64 * 1024
 """Bytes of a frame from a peer that has not proved who it is; tickets for all services take under 2 KiB."""
+MAX_TRANSCRIPT = 16 * MAX_HANDSHAKE_FRAME
+"""Bytes of a handshake, which are kept until they are signed; one takes under 8 KiB."""
 MAX_FRAME = 256 * 1024 * 1024
 """Bytes of any frame; an MDS sends at most a directory's listing or an OSD map in one (a few MiB)."""
 
@@ -185,6 +187,8 @@ class FrameReader:
         self._at, self._need = stop, PREAMBLE_SIZE
         if self.transcript is not None:
             self.transcript += buffer[at:stop]
+            if len(self.transcript) > MAX_TRANSCRIPT:
+                raise MalformedMessage(f"Frame: a handshake of over {MAX_TRANSCRIPT} bytes")
         if flags & FRAME_COMPRESSED:
             raise CompressedFrame(COMPRESSED)
         at += PREAMBLE_SIZE

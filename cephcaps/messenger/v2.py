@@ -64,6 +64,8 @@ BANNER_LIMIT = 4096
 V1_PREFIX = b"ceph v02"
 NO_SIGNATURE = bytes(32)
 MOST_CONNECTIONS = 2**31
+MAX_ROUNDS = 20
+"""Frames of a peer that has not let us in; a session is resumed with nine, when it is told of both its numbers."""
 
 banners: Codec[Banner] = Codec(BANNER)
 headers: Codec[MessageHeader] = Codec(MESSAGE_HEADER)
@@ -102,6 +104,7 @@ class ConnectionV2(Connection):
         self._sent = bytearray(OUR_BANNER)  # what the peer signs: all we wrote until it said AUTH_DONE
         self._expected_signature = b""
         self._resuming = False
+        self._rounds = 0
 
     def receive(self, data: bytes, now: float) -> None:
         self.last_heard = now
@@ -164,6 +167,10 @@ class ConnectionV2(Connection):
         if codec is None or len(segments) != 1:
             raise ProtocolViolation(f"{self.who} sent frame {tag} of {len(segments)} segments")
         frame = codec.decode(segments[0], leftover=self.leftover)
+        if self.phase is not Phase.READY:
+            self._rounds += 1
+            if self._rounds > MAX_ROUNDS:
+                raise ProtocolViolation(f"{self.who} has said {MAX_ROUNDS} things and not let us in")
         match self.phase, frame:
             case Phase.READY, Ack():
                 self._take_ack(frame.seq)

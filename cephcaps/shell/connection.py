@@ -12,6 +12,10 @@ from cephcaps.shell.turns import Turns
 
 __all__ = ["SocketOwner", "SocketProtocol"]
 
+MAX_UNREAD = 16 * 1024 * 1024
+"""Bytes that a peer may leave unread before we read no more of what it says, as most of that wants an answer. It is
+silent to us then, and left like one that is."""
+
 
 class SocketOwner(Protocol):
     """The supervisor, as a socket sees it."""
@@ -32,15 +36,19 @@ class SocketProtocol(asyncio.Protocol):
         self._transport: asyncio.Transport | None = None
         self._turns = Turns.of(asyncio.get_running_loop())
         self._closed = False
+        self._queued = False  # not all that was read is taken in
+        self._stuck = False  # the peer does not read
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)  # uvloop's is none by class
+        self._transport.set_write_buffer_limits(MAX_UNREAD)
         self._owner.socket_made(self._connection, self)
         self.flush()
 
     def data_received(self, data: bytes) -> None:
         if not self._turns.take(self._take_in, data, self._read_on) and not self._closed:
             assert self._transport is not None
+            self._queued = True
             self._transport.pause_reading()
 
     def _take_in(self, data: bytes) -> None:
@@ -48,8 +56,21 @@ class SocketProtocol(asyncio.Protocol):
             self._owner.bytes_received(self._connection, data)
 
     def _read_on(self) -> None:
-        if self._transport is not None and not self._closed:
+        self._queued = False
+        self._maybe_read()
+
+    def _maybe_read(self) -> None:
+        if self._transport is not None and not (self._closed or self._queued or self._stuck):
             self._transport.resume_reading()
+
+    def pause_writing(self) -> None:
+        self._stuck = True
+        if self._transport is not None and not self._closed:
+            self._transport.pause_reading()
+
+    def resume_writing(self) -> None:
+        self._stuck = False
+        self._maybe_read()
 
     def connection_lost(self, exc: Exception | None) -> None:
         if not self._closed:
@@ -74,10 +95,12 @@ class SocketProtocol(asyncio.Protocol):
             out.clear()
 
     def close(self) -> None:
-        """Write what is left, then close."""
+        """Write what is left, then close; to a peer that does not read it is no use."""
         self.flush()
         self._closed = True
-        if self._transport is not None:
+        if self._transport is not None and self._stuck:
+            self._transport.abort()
+        elif self._transport is not None:
             self._transport.close()
 
     def abort(self) -> None:

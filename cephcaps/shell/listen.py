@@ -36,7 +36,7 @@ class EventQueue:
     """
 
     def __init__(self, types: tuple[type[Event], ...] | None, ino: int | None, limit: int) -> None:
-        self.requests = types is not None and any(issubclass(kind, RequestEvent) for kind in types)
+        self.requests: bool = types is not None and any(issubclass(kind, RequestEvent) for kind in types)
         self._types = types
         self._ino = ino
         self._queue: deque[Event] = deque()

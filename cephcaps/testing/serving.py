@@ -26,7 +26,7 @@ class Served:
         self._loop = asyncio.get_running_loop()
         self._timer: asyncio.TimerHandle | None = None
         self._servers: list[asyncio.Server] = []
-        self._flushing = False
+        self._closed = False
 
     async def listen(self, host: str, messenger: AddrType, nonce: int) -> EntityAddr:
         """Bind, and return the address; nobody is let in before `open`."""
@@ -43,6 +43,7 @@ class Served:
             await server.start_serving()
 
     async def close(self) -> None:
+        self._closed = True
         if self._timer is not None:
             self._timer.cancel()
         for server in self._servers:
@@ -80,7 +81,7 @@ class Served:
             self._timer.cancel()
             self._timer = None
         due = daemon.next_deadline()
-        if due != float("inf"):
+        if due != float("inf") and not self._closed:  # its sockets end after it, and the dead do nothing on time
             self._timer = self._loop.call_at(due, self._tick)
 
     def _tick(self) -> None:

@@ -159,6 +159,9 @@ class _Transport(asyncio.Transport):
         if not self._closed:
             self.protocol.data_received(data)
 
+    def set_write_buffer_limits(self, high: int | None = None, low: int | None = None) -> None:
+        """Nothing waits to be written here."""
+
     def is_closing(self) -> bool:
         return self._closed
 

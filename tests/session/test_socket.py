@@ -7,8 +7,10 @@ import gc
 from types import SimpleNamespace
 from typing import Any
 
+import pytest
+
 from cephcaps.messenger.connection import Phase
-from cephcaps.shell.connection import SocketProtocol
+from cephcaps.shell.connection import MAX_UNREAD, SocketProtocol
 from cephcaps.shell.turns import _TURNS, PIECE
 
 
@@ -34,6 +36,9 @@ class Transport:
     def __init__(self) -> None:
         self.reading = True
 
+    def set_write_buffer_limits(self, high: int) -> None:
+        self.room = high
+
     def pause_reading(self) -> None:
         self.reading = False
 
@@ -41,6 +46,11 @@ class Transport:
         self.reading = True
 
     def close(self) -> None:
+        self.ended = "closed"
+        self.reading = False
+
+    def abort(self) -> None:
+        self.ended = "aborted"
         self.reading = False
 
 
@@ -111,6 +121,38 @@ async def test_a_new_turn_has_room_again() -> None:
         assert transport.reading
         await asyncio.sleep(0)
     assert owner.pieces == 3 * [b"x" * PIECE]
+
+
+@pytest.mark.parametrize("first", ["taken in", "read"])
+async def test_a_peer_that_does_not_read_is_not_read(first: str) -> None:
+    """Else it could ask without end for answers that pile up here."""
+    protocol, owner, transport = made()
+    protocol.data_received(b"x" * (PIECE + 1))
+    protocol.pause_writing()
+    assert transport.room == MAX_UNREAD
+
+    if first == "read":
+        protocol.resume_writing()
+        assert not transport.reading
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    assert sum(map(len, owner.pieces)) == PIECE + 1
+    assert transport.reading == (first == "read")
+    protocol.resume_writing()
+
+    assert transport.reading
+
+
+@pytest.mark.parametrize(("reads", "ended"), [(True, "closed"), (False, "aborted")])
+async def test_what_a_peer_does_not_read_is_dropped_with_its_connection(reads: bool, ended: str) -> None:
+    protocol, _, transport = made()
+    protocol.pause_writing()
+    if reads:
+        protocol.resume_writing()
+
+    protocol.close()
+
+    assert transport.ended == ended
 
 
 def test_a_loop_that_is_gone_leaves_nothing() -> None:
