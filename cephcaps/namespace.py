@@ -64,9 +64,10 @@ class Namespace(Paths):
             RequestTimeout: no answer in time.
         """
         mask = STAT_MASK | int(Caps(want)) if want else STAT_MASK
-        found = self._at_hand(os.fsdecode(path), mask)
+        found = self._at_hand(path if type(path) is str else os.fsdecode(path), mask)
         if found is not None:
-            return self._stat_of(found[-1])
+            inodes, issued = found
+            return Stat.of(inodes[-1], issued)
         return self._stat_of((await self._look(path, mask, self._until(timeout), follow=follow_symlinks))[0])
 
     async def exists(self, path: Path, *, timeout: float | None = DEFAULT) -> bool:

@@ -58,7 +58,7 @@ class Stat(msgspec.Struct, frozen=True, gc=False):
             inode.rdev,
             inode.atime,
             inode.mtime,
-            max(inode.ctime, inode.mtime),
+            inode.ctime if inode.ctime > inode.mtime else inode.mtime,
             inode.btime,
             inode.change_attr,
             inode.xattr_version,
