@@ -6,6 +6,7 @@ import asyncio
 import errno
 import os
 import stat as st
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from cephcaps.engine.inode import Inode
@@ -189,9 +190,10 @@ class Paths:
     def _listings(self) -> Listings:
         return self._running.core.mds.engine.listings
 
-    def _stat_of(self, inode: Inode) -> Stat:
-        running = self._running
-        return Stat.of(inode, running.core.mds.engine.cache.issued(inode, running.loop.time()))
+    def _stat_of(self) -> Callable[[Inode], Stat]:
+        """What gives the Stat of an inode, with what may be done with it at that moment."""
+        issued, time = self._running.core.mds.engine.cache.issued, self._running.loop.time
+        return lambda inode: Stat.of(inode, issued(inode, time()))
 
     def _now(self) -> float:
         return asyncio.get_running_loop().time()
