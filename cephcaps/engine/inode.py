@@ -247,7 +247,7 @@ class Use:
         self.wanted_max_size: int = 0
         self.requested_max_size: int = 0
         self.reported_size: int = size
-        self.waiting: list[RefWait] = []  # a deque takes 600 bytes, and these are nearly always empty
+        self.waiting: list[RefWait] = []  # a deque takes 760 bytes, and these are nearly always empty
         self.hooks: list[Hook] = []
         self.error: Exception | None = None
         self.errors: int = 0
