@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import lru_cache
 from typing import Self
 
 from cephwire.capbits import cap_string, parse_caps
@@ -27,10 +28,11 @@ class Caps:
     def parse(cls, caps: str | int | Caps) -> Self:
         return cls(caps)
 
-    @classmethod
-    def of(cls, bits: int) -> Self:
+    @staticmethod
+    @lru_cache(maxsize=1024)  # every Stat has one, nearly all the same; an MDS grants some dozens of sets
+    def of(bits: int) -> Caps:
         """The set an MDS sent, bits without a name included."""
-        caps = object.__new__(cls)
+        caps = object.__new__(Caps)
         object.__setattr__(caps, "_bits", bits)
         return caps
 

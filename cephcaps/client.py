@@ -10,6 +10,7 @@ import os
 import types
 import uuid
 from collections.abc import Mapping
+from functools import cached_property
 from typing import Any, Self
 
 from cephcaps.config import ClientConfig, load_config
@@ -249,7 +250,7 @@ class Client(Snapshots, Xattrs, Locking):
     def _client(self) -> Client:
         return self
 
-    @property
+    @cached_property  # every call asks several times
     def _running(self) -> Supervisor:
         if self._supervisor is None:
             raise RuntimeError("not connected yet: use `async with connect(...) as client`")

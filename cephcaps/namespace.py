@@ -66,10 +66,11 @@ class Namespace(Paths):
             RequestTimeout: no answer in time.
         """
         mask = STAT_MASK | int(Caps(want)) if want else STAT_MASK
-        found = self._at_hand(os.fsdecode(path), mask)
+        found = self._at_hand(path if type(path) is str else os.fsdecode(path), mask)
         if found is not None:
-            return self._stat_of(found[-1])
-        return self._stat_of((await self._look(path, mask, self._until(timeout), follow=follow_symlinks))[0])
+            inodes, issued = found
+            return Stat.of(inodes[-1], issued)
+        return self._stat_of()((await self._look(path, mask, self._until(timeout), follow=follow_symlinks))[0])
 
     async def exists(self, path: Path, *, timeout: float | None = DEFAULT) -> bool:
         """Whether ``path`` leads to anything; a dangling symlink does not."""
@@ -108,14 +109,15 @@ class Namespace(Paths):
         """
         inode, snap = await self._directory(path, self._until(timeout))
         known = self._listings.entries(inode.ino, STAT_MASK, self._now()) if snap is None else None
+        stat_of = self._stat_of()
         if known is not None:
             for name, child in known:
-                yield DirEntry(name, child.ino, self._stat_of(child))
+                yield DirEntry(name, child.ino, stat_of(child))
             return
         op = RequestOp.LSSNAP if snap is not None and not snap.path else RequestOp.READDIR
         async for piece in self._list(op, snap or FilePath(inode.ino), os.fspath(path), timeout):
             for entry, child in piece:
-                yield DirEntry(entry.dname, child.ino, self._stat_of(child))
+                yield DirEntry(entry.dname, child.ino, stat_of(child))
 
     async def _directory(self, path: Path, until: float | None) -> tuple[Inode, FilePath | None]:
         """A directory to be listed, as `_look` gives it."""

@@ -6,6 +6,7 @@ import asyncio
 import errno
 import os
 import stat as st
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from cephcaps.engine.inode import Inode
@@ -29,7 +30,7 @@ Path = str | os.PathLike[str]
 DEFAULT: Any = object()
 """Stands for the client's own request time-out; None would mean to wait for ever."""
 
-UNHEARD = 32
+UNHEARD = 64
 """Paths found in the cache in a row, at most, before the loop gets its turn: under a millisecond."""
 ON_SNAPSHOTS = {
     RequestOp.MKDIR: RequestOp.MKSNAP,
@@ -165,11 +166,12 @@ class Paths:
         if found is None:
             self._found += 1
             return await find(_Asker(self, until), path, mask, follow=follow)
-        last = found.pop()
-        return Found(found, path.rpartition("/")[2], last, None)
+        *above, last = found[0]
+        return Found(above, path.rpartition("/")[2], last, None)
 
-    def _at_hand(self, path: str, mask: int) -> list[Inode] | None:
-        """The inodes along ``path`` if it is made of names only, no symlink among them, and all of it is in the cache.
+    def _at_hand(self, path: str, mask: int) -> tuple[list[Inode], int] | None:
+        """The inodes along ``path``, and the bits of the last that may be used, if it is made of names only, no symlink
+        among them, and all of it is in the cache.
 
         That is what most calls are about. None as well when the loop is to have its turn (`_find` sees to that).
         """
@@ -179,7 +181,7 @@ class Paths:
         if first or self._snapdir in names or self._found >= UNHEARD:
             return None
         found = running.core.mds.engine.along(self.root_ino, names, mask, running.loop.time())
-        if not found or st.S_ISLNK(found[-1].mode):
+        if found is None or not found[0] or st.S_ISLNK(found[0][-1].mode):
             return None
         self._found += 1
         return found
@@ -188,9 +190,10 @@ class Paths:
     def _listings(self) -> Listings:
         return self._running.core.mds.engine.listings
 
-    def _stat_of(self, inode: Inode) -> Stat:
-        running = self._running
-        return Stat.of(inode, running.core.mds.engine.cache.issued(inode, running.loop.time()))
+    def _stat_of(self) -> Callable[[Inode], Stat]:
+        """What gives the Stat of an inode, with what may be done with it at that moment."""
+        issued, time = self._running.core.mds.engine.cache.issued, self._running.loop.time
+        return lambda inode: Stat.of(inode, issued(inode, time()))
 
     def _now(self) -> float:
         return asyncio.get_running_loop().time()

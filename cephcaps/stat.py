@@ -47,18 +47,18 @@ class Stat(msgspec.Struct, frozen=True, gc=False):
 
     @classmethod
     def of(cls, inode: Inode, issued: int) -> Self:
-        is_dir = stat.S_ISDIR(inode.mode)
+        counts = inode.counts
         return cls(
             inode.ino,
             inode.mode,
             inode.uid,
             inode.gid,
-            inode.subdirs + 2 if is_dir and inode.nlink else inode.nlink,
-            inode.rbytes if is_dir else inode.size,
+            counts.subdirs + 2 if counts is not None and inode.nlink else inode.nlink,
+            inode.size if counts is None else counts.rbytes,
             inode.rdev,
             inode.atime,
             inode.mtime,
-            max(inode.ctime, inode.mtime),
+            inode.ctime if inode.ctime > inode.mtime else inode.mtime,
             inode.btime,
             inode.change_attr,
             inode.xattr_version,

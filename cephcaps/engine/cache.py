@@ -122,11 +122,19 @@ class Cache:
         self.osd_epoch_barrier = 0
 
     def add_cap(
-        self, inode: Inode, rank: int, cap_id: int, seq: int, mseq: int, reserved: Reservation | None
+        self,
+        inode: Inode,
+        rank: int,
+        cap_id: int,
+        seq: int,
+        mseq: int,
+        reserved: Reservation | None,
+        issued: int = 0,
+        wanted: int = 0,
     ) -> InodeCap:
-        """A cap that grants nothing yet, into the room ``reserved`` for it."""
+        """A cap, which grants nothing yet unless ``issued`` says so, into the room ``reserved`` for it."""
         session = self.rank(rank)
-        cap = InodeCap(rank, cap_id, seq, seq, mseq, session.gen)
+        cap = InodeCap(rank, cap_id, seq, seq, mseq, session.gen, issued, issued, wanted)
         inode.add_cap(cap)
         session.num_caps += 1
         if inode.use is not None:

@@ -80,9 +80,9 @@ class LocalCalls:
             return 0
         return self.known(dentry.ino, mask, now)
 
-    def along(self, ino: int, names: list[str], mask: int, now: float) -> list[Inode] | None:
-        """What plain names lead to one after the other from directory ``ino`` on, if that and the bits of ``mask`` on
-        the last are known without asking; None where they are not, or one leads nowhere."""
+    def along(self, ino: int, names: list[str], mask: int, now: float) -> tuple[list[Inode], int] | None:
+        """What plain names lead to one after the other from directory ``ino`` on, and the bits of the last that may be
+        used, if all that is known without asking and ``mask`` is among them; None where not, or one leads nowhere."""
         inodes, issued = self.cache.inodes, self.cache.issued
         inode = inodes.get(ino)
         found: list[Inode] = []
@@ -92,14 +92,16 @@ class LocalCalls:
             shared = dentry.shared_gen == inode.shared_gen and issued(inode, now) & Cap.FILE_SHARED
             if not shared and not self.dentries.leased(dentry, now):
                 return None
-            inode.hot = True
+            if not inode.hot:  # to set a field of a struct takes four times as long as to see it
+                inode.hot = True
             inode = inodes.get(dentry.ino)
             if inode is not None:
                 found.append(inode)
-        if inode is None or issued(inode, now) & mask != mask:
+        if inode is None or (usable := issued(inode, now)) & mask != mask:
             return None
-        inode.hot = True
-        return found
+        if not inode.hot:
+            inode.hot = True
+        return found, usable
 
     def known(self, ino: int, mask: int, now: float) -> Inode | None:
         """The inode, if the bits of ``mask`` are ours to read."""

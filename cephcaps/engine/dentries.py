@@ -8,11 +8,10 @@ message. Sources: kernel: fs/ceph/dir.c, ``ceph_d_revalidate``, ``ceph_d_prune``
 
 from __future__ import annotations
 
-import stat
 from typing import Final
 
 from cephcaps.engine.cache import Cache, Send
-from cephcaps.engine.inode import Dentry, Inode, newer
+from cephcaps.engine.inode import Dentry, Inode, Lease, newer
 from cephwire.capbits import Cap
 from cephwire.inode import InodeStat, LeaseStat
 from cephwire.lease import ClientLease, LeaseAction
@@ -77,17 +76,14 @@ class Dentries:
         if directory.children is None:
             directory.children = {}
         before = directory.children.get(name)
-        complete = is_complete(directory)
-        if target is None and complete and shared:
+        if target is None and shared and is_complete(directory):
             directory.children.pop(name, None)  # as missing as any other
         else:
             dentry = Dentry(target.ino if target is not None else 0, directory.shared_gen if shared else NO_GEN)
             directory.children[name] = dentry
             if lease is not None and lease.mask & LEASE_VALID:
-                dentry.rank = rank
-                dentry.gen = self._cache.rank(rank).gen
-                dentry.seq = lease.seq
-                dentry.expires = since + lease.duration_ms / 1000
+                gen, expires = self._cache.rank(rank).gen, since + lease.duration_ms / 1000
+                dentry.lease = Lease(rank, gen, lease.seq, expires)
             if target is None and len(directory.children) % MISSING_KEPT == 0:
                 directory.children = {known: dentry for known, dentry in directory.children.items() if dentry.ino}
         if not shared:
@@ -130,7 +126,7 @@ class Dentries:
 
     def found_empty(self, directory: Inode, told: InodeStat) -> None:
         """A reply has just granted FILE_SHARED on ``directory``: one that counts no entries is known whole."""
-        if told.cap.caps & Cap.FILE_SHARED and not told.files and not told.subdirs and stat.S_ISDIR(told.mode):
+        if told.cap.caps & Cap.FILE_SHARED and not told.files and not told.subdirs:
             self.complete(directory, {})
 
     def complete(self, directory: Inode, names: dict[str, None]) -> None:
@@ -167,8 +163,11 @@ class Dentries:
 
     def leased(self, dentry: Dentry, now: float) -> bool:
         """Whether a lease on the name holds."""
-        lessor = self._cache.ranks.get(dentry.rank)
-        return lessor is not None and lessor.gen == dentry.gen and now < min(dentry.expires, lessor.ttl)
+        lease = dentry.lease
+        if lease is None:
+            return False
+        lessor = self._cache.ranks.get(lease.rank)
+        return lessor is not None and lessor.gen == lease.gen and now < min(lease.expires, lessor.ttl)
 
     # What MDSs push
 
@@ -179,9 +178,10 @@ class Dentries:
         seq = lease.seq
         directory = self._cache.inodes.get(lease.ino)
         dentry = directory.children.get(lease.dname) if directory is not None and directory.children else None
-        if dentry is not None:
-            if dentry.rank == rank and newer(dentry.seq, seq) > 0:
-                seq = dentry.seq
-            dentry.expires = 0.0
+        ours = dentry.lease if dentry is not None else None
+        if ours is not None:
+            if ours.rank == rank and newer(ours.seq, seq) > 0:
+                seq = ours.seq
+            ours.expires = 0.0
         answer = ClientLease(LeaseAction.RELEASE, lease.mask, lease.ino, lease.first, lease.last, seq, 0, lease.dname)
         self._cache.out.append(Send(rank, answer))

@@ -112,11 +112,12 @@ class Embeds:
             self._checks.check(directory, now)
             drop &= ~Cap.FILE_SHARED
         dentry = self._dentry(path)
-        if dentry is None or dentry.rank != rank or not self._dentries.leased(dentry, now):
+        lease = dentry.lease if dentry is not None else None
+        if dentry is None or lease is None or lease.rank != rank or not self._dentries.leased(dentry, now):
             return self._bits(rank, directory, drop, now, unless=Cap.FILE_EXCL)
-        dentry.expires = 0.0
+        lease.expires = 0.0
         self._drop(directory, cap, drop, Cap.FILE_EXCL)
-        return _record(directory, cap, path.path, dentry.seq)
+        return _record(directory, cap, path.path, lease.seq)
 
     def _bits(self, rank: int, inode: Inode | None, drop: int, now: float, unless: int = 0) -> RequestRelease | None:
         """``drop`` of ``inode``; a shared bit stays where ``unless`` names the exclusive one and that is held."""

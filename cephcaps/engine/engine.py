@@ -145,6 +145,8 @@ class Engine(LocalCalls):
             return None
         if told.snapid != NOSNAP:
             return Inode.of(told)  # in a snapshot: of the cap only the bits mean anything, there is none to hold
+        if not stat.S_ISDIR(told.mode):
+            return self.grants.add(rank, told, now, reserved)
         known = self.cache.inodes.get(told.ino)
         gen = known.shared_gen if known is not None else -1
         inode = self.grants.add(rank, told, now, reserved)

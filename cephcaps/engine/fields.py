@@ -7,10 +7,7 @@ under it, ours counts. Sources: kernel: fs/ceph/inode.c, ``fill_inode``, ``ceph_
 
 from __future__ import annotations
 
-import stat
-
-from cephcaps.engine.inode import Inode, newer
-from cephcaps.engine.quota import limits
+from cephcaps.engine.inode import DirCounts, Inode, newer
 from cephwire.capbits import Cap
 from cephwire.caps import NOT_GIVEN, CapBody, CapFlag, ClientCaps
 from cephwire.codec import Codec
@@ -35,14 +32,12 @@ def take_reply(inode: Inode, told: InodeStat, held: int) -> None:
         inode.xattrs, inode.xattr_version = told.xattrs, told.xattr_version
     take_size(inode, told.size, told.truncate_seq, told.truncate_size)
     _take_times(inode, told.time_warp_seq, told.ctime, told.mtime, told.atime, held)
-    if told.cap.flags & BY_AUTHORITY:
-        if told.cap.caps:  # a listing that issues none tells 0 (ceph: src/client/Client.cc, ``add_update_inode``)
-            inode.max_size = told.max_size
-        inode.quota = limits(told.quota)  # no cap covers it, and only the authority is sure to know
+    # A listing that issues no caps tells 0 (ceph: src/client/Client.cc, ``add_update_inode``).
+    if told.cap.flags & BY_AUTHORITY and told.cap.caps:
+        inode.max_size = told.max_size
+    _take_counts(inode, told)
     inode.layout, inode.pool_ns = told.layout, told.pool_ns
     inode.change_attr = max(inode.change_attr, told.change_attr)
-    inode.files, inode.subdirs = told.files, told.subdirs
-    inode.rbytes, inode.rfiles, inode.rsubdirs = told.rbytes, told.rfiles, told.rsubdirs
     inode.symlink = told.symlink
 
 
@@ -56,8 +51,9 @@ def take_grant(inode: Inode, told: ClientCaps, held: int, from_auth: bool) -> No
         inode.nlink = told.nlink
     if not held & Cap.XATTR_EXCL and told.xattrs and told.xattr_version > inode.xattr_version:
         inode.xattrs, inode.xattr_version = xattr_blobs.decode(told.xattrs).xattrs, told.xattr_version
-    if told.caps & Cap.FILE_SHARED and stat.S_ISDIR(inode.mode) and NOT_GIVEN not in (told.nfiles, told.nsubdirs):
-        inode.files, inode.subdirs = told.nfiles, told.nsubdirs
+    counts = inode.counts
+    if told.caps & Cap.FILE_SHARED and counts is not None and NOT_GIVEN not in (told.nfiles, told.nsubdirs):
+        counts.subdirs = told.nsubdirs
     if told.caps & Cap.ANY_RD:
         _take_times(inode, body.time_warp_seq, body.ctime, body.mtime, body.atime, held)
     if told.caps & (Cap.ANY_FILE_RD | Cap.ANY_FILE_WR):
@@ -66,6 +62,13 @@ def take_grant(inode: Inode, told: ClientCaps, held: int, from_auth: bool) -> No
     if from_auth and told.caps & Cap.ANY_FILE_WR:  # of no use to others (kernel: ``handle_cap_grant``)
         inode.max_size = body.max_size
     inode.change_attr = max(inode.change_attr, told.change_attr)
+
+
+def _take_counts(inode: Inode, told: InodeStat) -> None:
+    """No cap covers them; the limits only the authority is sure to know."""
+    before, inode.counts = inode.counts, DirCounts.of(told)
+    if inode.counts is not None and before is not None and not told.cap.flags & BY_AUTHORITY:
+        inode.counts.quota = before.quota
 
 
 def take_size(inode: Inode, size: int, truncate_seq: int, truncate_size: int) -> None:

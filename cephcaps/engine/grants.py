@@ -57,15 +57,16 @@ class Grants:
     def _first_cap(self, inode: Inode, rank: int, told: InodeStat, now: float, reserved: Reservation | None) -> None:
         """As `_add_cap`, of an inode that is new: nothing is in use or wanted, and nobody waits."""
         granted = told.cap
-        cap = self._cache.add_cap(inode, rank, granted.cap_id, granted.seq, granted.mseq, reserved)
-        cap.issued = cap.implemented = self._cache.same(granted.caps)
-        cap.mds_wanted = granted.wanted
-        self._cache.note_issue(inode, 0, cap.issued)
+        issued = self._cache.same(granted.caps)
+        cap = self._cache.add_cap(
+            inode, rank, granted.cap_id, granted.seq, granted.mseq, reserved, issued, granted.wanted
+        )
+        self._cache.note_issue(inode, 0, issued)
         if granted.flags & BY_AUTHORITY:
             inode.auth_rank = rank
         self._realms.enter(inode, granted.realm, now, auth=inode.auth_rank == rank)
-        self._cache.emit(CapGranted, inode, cap, cap.issued)
-        if cap.mds_wanted or cap.issued & Cap.ANY_WR:
+        self._cache.emit(CapGranted, inode, cap, issued)
+        if granted.wanted or issued & Cap.ANY_WR:
             self._checks.requeue(inode, now)  # more than anybody here wants: give it back when nobody came for it
 
     def _add_cap(self, inode: Inode, rank: int, told: InodeStat, now: float, reserved: Reservation | None) -> None:

@@ -58,7 +58,7 @@ class Hooks:
         use = inode.use
         if use is None or not use.hooks or use.hooks[0] is not hook:
             return  # of a session that is gone
-        use.hooks.popleft()
+        del use.hooks[0]
         if use.hooks:
             self._cache.out.append(RunHook(inode.ino, use.hooks[0]))
         if hook.data is not None:

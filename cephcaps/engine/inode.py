@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import deque
+import stat
 from collections.abc import Callable
 from typing import Any, NamedTuple, Self
 
@@ -15,14 +15,17 @@ from cephwire.inode import FileLayout, InodeStat, Quota
 __all__ = [
     "CapSnap",
     "Dentry",
+    "DirCounts",
     "DirtyData",
     "Flush",
     "Hook",
     "Inode",
     "InodeCap",
+    "Lease",
     "RefWait",
     "SnapContext",
     "Use",
+    "limits",
     "newer",
 ]
 
@@ -244,8 +247,8 @@ class Use:
         self.wanted_max_size: int = 0
         self.requested_max_size: int = 0
         self.reported_size: int = size
-        self.waiting: deque[RefWait] = deque()
-        self.hooks: deque[Hook] = deque()
+        self.waiting: list[RefWait] = []  # a deque takes 760 bytes, and these are nearly always empty
+        self.hooks: list[Hook] = []
         self.error: Exception | None = None
         self.errors: int = 0
 
@@ -266,24 +269,60 @@ class Use:
         )
 
 
+class Lease(msgspec.Struct, eq=False, gc=False):
+    """A rank's promise to say when a name changes, in generation ``gen`` of its session and until ``expires``."""
+
+    rank: int
+    gen: int
+    seq: int
+    expires: float
+
+
 class Dentry(msgspec.Struct, eq=False, gc=False):
     """One name of a directory; ``ino`` 0 is known not to exist.
 
-    It holds while its lease does, or while the directory's FILE_SHARED is the one it was learnt under.
+    It holds while its lease does, or while the directory's FILE_SHARED is the one it was learnt under: most have no
+    lease, as MDSs grant the other wherever they can.
     """
 
     ino: int
     shared_gen: int
-    rank: int = -1
-    gen: int = 0
-    seq: int = 0
-    expires: float = 0.0
+    lease: Lease | None = None
+
+
+def limits(quota: Quota) -> Quota | None:
+    """``quota``, or None where it limits nothing."""
+    return quota if quota.max_bytes or quota.max_files else None
+
+
+class DirCounts(msgspec.Struct, eq=False, gc=False):
+    """What is counted of a directory.
+
+    Attributes:
+        subdirs: directories in it.
+        rbytes, rfiles, rsubdirs: recursive; it counts itself among the last.
+        quota: what they are limited to; None where nothing is.
+    """
+
+    subdirs: int = 0
+    rbytes: int = 0
+    rfiles: int = 0
+    rsubdirs: int = 0
+    quota: Quota | None = None
+
+    @classmethod
+    def of(cls, told: InodeStat) -> Self | None:
+        """As an MDS tells of it; None if it is no directory."""
+        if not stat.S_ISDIR(told.mode):
+            return None
+        return cls(told.subdirs, told.rbytes, told.rfiles, told.rsubdirs, limits(told.quota))
 
 
 class Inode(msgspec.Struct, eq=False, gc=False):
     """One inode: its metadata as far as we know it, and our caps on it.
 
     Attributes:
+        counts: None where it is no directory.
         held: its cap, where there is one; where several ranks have granted some, those by rank. See `caps`.
         auth_rank: the rank flushes go to; -1 while there is none.
         dirty: bits of what was changed here and not sent.
@@ -320,12 +359,7 @@ class Inode(msgspec.Struct, eq=False, gc=False):
     layout: FileLayout
     pool_ns: str
     symlink: str
-    files: int
-    subdirs: int
-    rbytes: int
-    rfiles: int
-    rsubdirs: int
-    quota: Quota | None
+    counts: DirCounts | None
     held: InodeCap | dict[int, InodeCap] | None = None
     auth_rank: int = -1
     dirty: int = 0
@@ -356,12 +390,11 @@ class Inode(msgspec.Struct, eq=False, gc=False):
         atime = mtime if atime == mtime else atime
         btime = atime if btime == atime else btime
         xattrs = NO_XATTRS if told.xattrs == NO_XATTRS else told.xattrs
+        mode, uid, gid, max_size, layout = same((told.mode, told.uid, told.gid, told.max_size, told.layout))
         return cls(
-            told.ino, same(told.mode), same(told.uid), same(told.gid), told.nlink, told.rdev, told.size,
-            same(told.max_size), same(told.truncate_size), told.truncate_seq, told.time_warp_seq,
-            atime, mtime, ctime, btime, told.change_attr, told.xattr_version, xattrs, same(told.layout),
-            told.pool_ns, told.symlink, told.files, told.subdirs, told.rbytes, told.rfiles, told.rsubdirs,
-            told.quota if told.quota.max_bytes or told.quota.max_files else None,
+            told.ino, mode, uid, gid, told.nlink, told.rdev, told.size, max_size, same(told.truncate_size),
+            told.truncate_seq, told.time_warp_seq, atime, mtime, ctime, btime, told.change_attr, told.xattr_version,
+            xattrs, layout, told.pool_ns, told.symlink, DirCounts.of(told),
         )  # fmt: skip
 
     def cap(self, rank: int) -> InodeCap | None:
@@ -437,5 +470,7 @@ class Inode(msgspec.Struct, eq=False, gc=False):
         Until it has, no file-write bit may be given up without saying so: the MDS would take the present state for
         that of the snapshot (ceph: src/mds/Locker.cc, ``_do_null_snapflush``).
         """
-        snaps = self.use.cap_snaps if self.use is not None else ()
-        return any(snap.need_flush and not snap.flush_tid for snap in snaps)
+        use = self.use
+        if use is None or not use.cap_snaps:
+            return False
+        return any(snap.need_flush and not snap.flush_tid for snap in use.cap_snaps)

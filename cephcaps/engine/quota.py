@@ -13,28 +13,23 @@ import errno
 from collections.abc import Iterator
 
 from cephcaps.engine.cache import Cache
-from cephcaps.engine.inode import Inode
-from cephwire.inode import Quota
+from cephcaps.engine.inode import Inode, limits
 from cephwire.quota import ClientQuota
 from cephwire.requestop import RequestOp
 
-__all__ = ["growth_refused", "limits", "realm", "refusal", "room", "told"]
+__all__ = ["growth_refused", "realm", "refusal", "room", "told"]
 
 COUNTED = (RequestOp.CREATE, RequestOp.MKNOD, RequestOp.MKDIR, RequestOp.SYMLINK, RequestOp.LINK)
 """Ops that add a name; a further link counts for the clients, though not for the MDS."""
 
 
-def limits(quota: Quota) -> Quota | None:
-    """``quota``, or None where it limits nothing: most directories have none, and nothing is kept for them."""
-    return quota if quota.max_bytes or quota.max_files else None
-
-
 def told(cache: Cache, message: ClientQuota) -> None:
     """The MDS says how a directory's limits, or what is used of them, have changed."""
     inode = cache.inodes.get(message.ino)
-    if inode is not None:
-        inode.quota = limits(message.quota)
-        inode.rbytes, inode.rfiles, inode.rsubdirs = message.rbytes, message.rfiles, message.rsubdirs
+    if inode is not None and inode.counts is not None:
+        inode.counts.quota = limits(message.quota)
+        inode.counts.rbytes, inode.counts.rfiles = message.rbytes, message.rfiles
+        inode.counts.rsubdirs = message.rsubdirs
 
 
 def room(cache: Cache, inode: Inode, *, bytes: int = 0, files: int = 0) -> Inode | None:
@@ -42,20 +37,23 @@ def room(cache: Cache, inode: Inode, *, bytes: int = 0, files: int = 0) -> Inode
     if bytes <= 0 and files <= 0:
         return None
     for above in _ancestors(cache, inode):
-        quota = above.quota
-        if quota is None:
+        counts = above.counts
+        if counts is None or counts.quota is None:
             continue
         # A directory counts itself among its rsubdirs, and so against its limit.
-        if files > 0 and 0 < quota.max_files < above.rfiles + above.rsubdirs + files:
+        if files > 0 and 0 < counts.quota.max_files < counts.rfiles + counts.rsubdirs + files:
             return above
-        if bytes > 0 and 0 < quota.max_bytes < above.rbytes + bytes:
+        if bytes > 0 and 0 < counts.quota.max_bytes < counts.rbytes + bytes:
             return above
     return None
 
 
 def realm(cache: Cache, directory: Inode) -> int:
     """Inode of the nearest directory with a quota that ``directory`` lies in, or is; 0 for none."""
-    return next((above.ino for above in _ancestors(cache, directory) if above.quota is not None), 0)
+    for above in _ancestors(cache, directory):
+        if above.counts is not None and above.counts.quota is not None:
+            return above.ino
+    return 0
 
 
 def refusal(cache: Cache, op: int, directory: int, other: int = 0) -> int:

@@ -14,7 +14,7 @@ from collections.abc import Callable
 from typing import TypeAlias
 
 from cephcaps.engine.cache import NO_CONTEXT, Cache
-from cephcaps.engine.inode import Inode, SnapContext
+from cephcaps.engine.inode import DirCounts, Inode, SnapContext
 from cephwire.codec import Codec
 from cephwire.session import ClientFeature
 from cephwire.snap import SNAP_TRACE, SNAP_TRACE_PLAIN, ClientSnap, SnapOp, SnapRealm, SnapTrace
@@ -228,11 +228,12 @@ class Realms:
             return
         moved = bool(inode.realm)
         self._place(inode, ino)
-        self._forget_some()
         if moved:
+            self._forget_some()
             return  # the snapshots that its new realm has had were not of it
-        head = inode.use.head if inode.use is not None else None
-        new = self.context(ino)
+        if inode.use is None:
+            return
+        head, new = inode.use.head, self.context(ino)
         if head is not None and head.seq and head != new and self.realms[ino].told:
             self._queue(inode, head, new, now)
 
@@ -317,7 +318,7 @@ def snapshots_of(directory: Inode, realm: Realm | None) -> Inode:
     """
     found = copy.copy(directory)
     found.held, found.auth_rank, found.use, found.children = None, -1, None, None
-    found.subdirs = found.rbytes = 0
+    found.counts = DirCounts()
     if realm is not None and realm.last_modified is not None:
         found.mtime = realm.last_modified
     if realm is not None and realm.change_attr is not None:

@@ -103,6 +103,8 @@ class MdsClient(Router):
                     session.flush_journal()  # it would journal with its next tick otherwise, in up to 5 s
 
     def _check_waits(self, now: float) -> None:
+        if not self.waits:
+            return
         for wait in self.waits.written():
             self._flush_for(wait, now)
         self._carry_out(now)
@@ -334,6 +336,7 @@ class MdsClient(Router):
         self._changed(session)
         self.locks.session_lost(session.rank)
         lost = self.engine.session_lost(session.rank, error, now)
+        self._carry_out(now)
         self.commands.fail(session.rank, error)
         for request in self.requests:
             if request.rank == session.rank and request.unsafe and request.operation.writes:

@@ -26,7 +26,7 @@ def lowest_active(mdsmap: MdsMap | None) -> int | None:
     """Whom to ask where nothing is known; an MDS that is not the one in charge says which is."""
     if mdsmap is None:
         return None
-    return min((rank for rank, info in serving(mdsmap).items() if info.state == MdsState.ACTIVE), default=None)
+    return next((rank for rank in sorted(mdsmap.up) if is_active(mdsmap, rank)), None)
 
 
 def describe(mdsmap: MdsMap | None) -> str:

@@ -238,8 +238,10 @@ class Requests:
 
         Locks do not count, as nothing is kept of them; some wait for hours (kernel: ``__register_request``).
         """
-        ours = (tid for tid, request in self.by_tid.items() if request.operation.op != RequestOp.SETFILELOCK)
-        return next(ours, self._next_tid)
+        for tid, request in self.by_tid.items():
+            if request.operation.op != RequestOp.SETFILELOCK:
+                return tid
+        return self._next_tid
 
     def answered(self, request: Request, rank: int, result: int, now: float) -> int | None:
         """``rank`` has answered with 0 or minus an errno; gives what `release` does."""

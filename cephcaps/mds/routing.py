@@ -242,7 +242,6 @@ class Router(SessionHost):
             for path in (operation.path, operation.path2):
                 if path.ino and path.path:
                     self.engine.flush_times(path.ino, now)
-            self._carry_out(now)
 
     # Connections
 

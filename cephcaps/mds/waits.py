@@ -37,6 +37,9 @@ class Waits:
         self._requests = requests
         self._waiting: dict[int, Wait] = {}
 
+    def __len__(self) -> int:
+        return len(self._waiting)
+
     def add(self, wait: Wait) -> None:
         self._waiting[wait.token] = wait
 

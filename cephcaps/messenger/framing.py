@@ -22,12 +22,17 @@ PREAMBLE_LAYOUT = struct.Struct("<BBIHIHIHIHBB")
 """`cephwire.frames.PREAMBLE` up to its crc."""
 PREAMBLE_SIZE = 32
 unpack_preamble: Callable[..., tuple[Any, ...]] = struct.Struct("<BBIHIHIHIHBxI").unpack_from
+pack_preamble: Callable[..., bytes] = PREAMBLE_LAYOUT.pack
 EPILOGUE_CRC = struct.Struct("<BIII")
 EPILOGUE_CRC_SIZE = EPILOGUE_CRC.size
+pack_epilogue: Callable[..., bytes] = EPILOGUE_CRC.pack
 unpack_epilogue: Callable[..., tuple[Any, ...]] = EPILOGUE_CRC.unpack_from
+NO_CRCS = (0, 0, 0)
+"""For the segments after the first that there are not."""
 EPILOGUE_SECURE_SIZE = 16
 CRC = struct.Struct("<I")
 CRC_SIZE = CRC.size
+pack_crc: Callable[..., bytes] = CRC.pack
 unpack_crc: Callable[..., tuple[Any, ...]] = CRC.unpack_from
 INLINE_SIZE = 48
 """Bytes of the first segment that are sealed together with the preamble."""
@@ -35,6 +40,7 @@ SEALED_PREAMBLE_SIZE = PREAMBLE_SIZE + INLINE_SIZE + TAG_SIZE
 BLOCK = 16
 """Secure mode pads every segment to whole cipher blocks."""
 COMPLETE = int(LateStatus.COMPLETE)
+EPILOGUE_SECURE = bytes((COMPLETE,)).ljust(EPILOGUE_SECURE_SIZE, b"\0")
 make: Callable[..., Frame] = tuple.__new__
 """A NamedTuple in half the time that its class takes."""
 ALIGNMENT = (8, 8, 8, 4096)
@@ -223,27 +229,28 @@ class FrameReader:
             tag, flags, lengths = _preamble(block, 0, self.limit)
             self._opened = tag, flags, lengths, block[PREAMBLE_SIZE:]
             self._need = _sealed_body(lengths)
-            return None
+            if not self._has(self._need):
+                return None
         tag, flags, lengths, first = self._opened
         body = self._take(self._need)
         self._opened, self._need = None, SEALED_PREAMBLE_SIZE
-        length, *others = lengths
-        rest = 0
+        length = lengths[0]
         if length > INLINE_SIZE:
-            rest = _padded(length) - INLINE_SIZE + TAG_SIZE
+            rest = _blocks(length) - INLINE_SIZE + TAG_SIZE
             first += secure.open(body[:rest])
+            body = body[rest:]
         segments = [first[:length]]
-        late_status: int = LateStatus.COMPLETE
-        if others:
-            tail = secure.open(body[rest:])
+        late_status = COMPLETE
+        if len(lengths) > 1:
+            tail = secure.open(body)
             at = 0
-            for size in others:
+            for size in lengths[1:]:
                 segments.append(tail[at : at + size])
-                at += _padded(size)
+                at += _blocks(size)
             late_status = tail[at]
         if flags & FRAME_COMPRESSED:
             raise CompressedFrame(COMPRESSED)
-        return Frame(tag, tuple(segments)) if _complete(late_status) else None
+        return make(Frame, (tag, tuple(segments))) if _complete(late_status) else None
 
 
 COMPRESSED = "Preamble.flags at byte 26: a compressed frame, which was not agreed on"
@@ -292,15 +299,18 @@ def _complete(late_status: int) -> bool:
     return False
 
 
-def _padded(size: int) -> int:
+def _blocks(size: int) -> int:
+    """Bytes of the cipher blocks that ``size`` bytes take."""
     return -(-size // BLOCK) * BLOCK
 
 
 def _sealed_body(lengths: tuple[int, ...]) -> int:
     """Bytes of a secure frame after what came with its preamble."""
-    first, *others = lengths
-    size = _padded(first) - INLINE_SIZE + TAG_SIZE if first > INLINE_SIZE else 0
-    return size + (sum(map(_padded, others)) + EPILOGUE_SECURE_SIZE + TAG_SIZE if others else 0)
+    first = lengths[0]
+    size = _blocks(first) - INLINE_SIZE + TAG_SIZE if first > INLINE_SIZE else 0
+    if len(lengths) > 1:
+        size += sum(map(_blocks, lengths[1:])) + EPILOGUE_SECURE_SIZE + TAG_SIZE
+    return size
 
 
 class FrameWriter:
@@ -318,34 +328,41 @@ class FrameWriter:
         count = len(segments)
         while count > 1 and not segments[count - 1]:
             count -= 1
-        used = segments[:count]
-        layout: list[int] = []
-        for segment, alignment in zip(used, ALIGNMENT, strict=False):
-            layout += (len(segment), alignment)
-        head = PREAMBLE_LAYOUT.pack(tag, count, *layout, *[0] * (8 - len(layout)), 0, 0)
-        preamble = head + CRC.pack(crc32c(0, head))
-        return self._seal(preamble, used) if self._secure else _with_crcs(preamble, used)
-
-    def _seal(self, preamble: bytes, segments: Sequence[bytes]) -> bytes:
-        assert self._secure is not None
-        seal = self._secure.seal
-        first, *others = segments
-        sealed = [seal(preamble + first[:INLINE_SIZE].ljust(INLINE_SIZE, b"\0"))]
-        if len(first) > INLINE_SIZE:
-            sealed.append(seal(first[INLINE_SIZE:].ljust(_padded(len(first)) - INLINE_SIZE, b"\0")))
-        if others:
-            padded = [segment.ljust(_padded(len(segment)), b"\0") for segment in others]
-            sealed.append(seal(b"".join([*padded, bytes((LateStatus.COMPLETE,)).ljust(EPILOGUE_SECURE_SIZE, b"\0")])))
-        return b"".join(sealed)
+        first, others = segments[0], segments[1:count]
+        if count == 2:  # nearly every message
+            head = pack_preamble(tag, 2, len(first), 8, len(others[0]), 8, 0, 0, 0, 0, 0, 0)
+        else:
+            layout = [0] * 2 * MAX_SEGMENTS
+            layout[: 2 * count : 2] = map(len, segments[:count])
+            layout[1 : 2 * count : 2] = ALIGNMENT[:count]
+            head = pack_preamble(tag, count, *layout, 0, 0)
+        preamble = head + pack_crc(crc32c(0, head))
+        if self._secure is None:
+            return _with_crcs(preamble, first, others)
+        return sealed(self._secure, preamble, first, others)
 
 
-def _with_crcs(preamble: bytes, segments: Sequence[bytes]) -> bytes:
-    first, *others = segments
+def sealed(secure: SecureStream, preamble: bytes, first: bytes, others: Sequence[bytes]) -> bytes:
+    """A frame in secure mode, of a preamble and segments."""
+    frame = secure.seal(preamble + first[:INLINE_SIZE].ljust(INLINE_SIZE, b"\0"))
+    if len(first) > INLINE_SIZE:
+        frame += secure.seal(_padded(first[INLINE_SIZE:]))
+    if others:
+        frame += secure.seal(b"".join([_padded(segment) for segment in others]) + EPILOGUE_SECURE)
+    return frame
+
+
+def _padded(segment: bytes) -> bytes:
+    """``segment`` in whole cipher blocks."""
+    return segment + bytes(-len(segment) % BLOCK)
+
+
+def _with_crcs(preamble: bytes, first: bytes, others: Sequence[bytes]) -> bytes:
     parts = [preamble, first]
     if first:
-        parts.append(CRC.pack(standard_crc32c(first) ^ MASK))
+        parts.append(pack_crc(standard_crc32c(first) ^ MASK))
     if others:
         parts += others
         crcs = [standard_crc32c(segment) ^ MASK for segment in others]
-        parts.append(EPILOGUE_CRC.pack(LateStatus.COMPLETE, *crcs, *[0] * (3 - len(crcs))))
+        parts.append(pack_epilogue(COMPLETE, *crcs, *NO_CRCS[len(crcs) :]))
     return b"".join(parts)

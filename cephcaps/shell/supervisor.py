@@ -58,6 +58,7 @@ class Supervisor:
         self._leaving = asyncio.Event()
         self._started = asyncio.Event()
         self._crash: Exception | None = None
+        self._usable = True
         self._task: asyncio.Task[None] | None = None
         self._group: anyio.abc.TaskGroup | None = None
 
@@ -119,12 +120,13 @@ class Supervisor:
         for listener in self._listeners:
             listener.end()
         self._leaving.set()
+        self._usable = False
         if self._task is not None:
             await asyncio.shield(self._task)
 
     @property
     def closed(self) -> bool:
-        return self._leaving.is_set() or self._crash is not None
+        return not self._usable
 
     # Who looks on
 
@@ -188,6 +190,8 @@ class Supervisor:
 
     def check_usable(self) -> None:
         """Raise what stands in the way of using this client here and now."""
+        if self._usable and asyncio._get_running_loop() is self.loop:  # none runs in the child of a fork
+            return
         if os.getpid() != self._pid:
             raise RuntimeError("this client was connected before a fork and belongs to the parent: connect a new one")
         if asyncio.get_running_loop() is not self.loop:
@@ -226,7 +230,7 @@ class Supervisor:
             self._pump()
         except Exception as error:
             self.log.note("client.failed", error=repr(error), exc_info=True)
-            self._crash = error
+            self._crash, self._usable = error, False
             for future in self._waiting.values():
                 if not future.done():
                     future.set_exception(error)

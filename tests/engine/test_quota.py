@@ -7,6 +7,7 @@ import errno
 import pytest
 
 from cephcaps.engine import quota
+from cephcaps.engine.inode import DirCounts
 from cephcaps.errors import MdsError
 from cephwire.capbits import FileMode
 from cephwire.inode import Quota
@@ -32,9 +33,14 @@ def tree(**limits: Quota) -> Bench:
     bench.reply(told, dir=stat_of(1, "pFs", mode=DIRECTORY), dname="other")
     for ino, name in ((TOP, "top"), (BELOW, "below"), (DEEP, "deep")):
         inode = bench.inode(ino)  # the replies above told nothing of these as a directory of another
-        inode.quota = quota.limits(limits.get(name, NONE))
-        inode.rfiles, inode.rsubdirs, inode.rbytes = 1, 3, 100
+        inode.counts = DirCounts(0, 100, 1, 3, limits.get(name))
     return bench
+
+
+def counts(bench: Bench) -> DirCounts:
+    found = bench.inode(TOP).counts
+    assert found is not None
+    return found
 
 
 def refuses(bench: Bench, ino: int, *, bytes: int = 0, files: int = 0) -> int | None:
@@ -137,7 +143,7 @@ def test_a_push_brings_limits_and_use() -> None:
     quota.told(bench.engine.cache, ClientQuota(TOP, 0, 7, 8, 9, Quota(5, 6)))
     quota.told(bench.engine.cache, ClientQuota(999, 0, 7, 8, 9, Quota(5, 6)))
 
-    top = bench.inode(TOP)
+    top = counts(bench)
     assert (top.rbytes, top.rfiles, top.rsubdirs, top.quota) == (7, 8, 9, Quota(5, 6))
     quota.told(bench.engine.cache, ClientQuota(TOP, 0, 7, 8, 9, NONE))
     assert top.quota is None
@@ -148,11 +154,10 @@ def test_a_reply_of_the_authority_brings_them_too() -> None:
     bench.hold(TOP, "pFs", mode=DIRECTORY)
 
     bench.hold(TOP, "pFs", rank=1, auth=False, mode=DIRECTORY, quota=Quota(1, 1))
-    assert bench.inode(TOP).quota is None
+    assert counts(bench).quota is None
 
     bench.hold(TOP, "pFs", seq=2, mode=DIRECTORY, quota=Quota(5, 6), rbytes=3)
-    assert bench.inode(TOP).quota == Quota(5, 6)
-    assert bench.inode(TOP).rbytes == 3
+    assert (counts(bench).quota, counts(bench).rbytes) == (Quota(5, 6), 3)
 
     bench.hold(TOP, "pFs", seq=3, mode=DIRECTORY)
-    assert bench.inode(TOP).quota is None
+    assert counts(bench).quota is None

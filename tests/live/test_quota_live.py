@@ -38,13 +38,14 @@ async def outcome(call: Awaitable[Any]) -> Any:
 def limits(client: Client, path: str) -> tuple[int, int] | None:
     """The quota of a directory as we know it, without asking."""
     inode = client.cached(path)
-    return (inode.quota.max_bytes, inode.quota.max_files) if inode is not None and inode.quota is not None else None
+    quota = inode.counts.quota if inode is not None and inode.counts is not None else None
+    return (quota.max_bytes, quota.max_files) if quota is not None else None
 
 
 def used(client: Client, path: str) -> int:
     """The bytes below a directory, as far as we know without asking."""
     inode = client.cached(path)
-    return inode.rbytes if inode is not None else 0
+    return inode.counts.rbytes if inode is not None and inode.counts is not None else 0
 
 
 async def refused_by(make: Callable[[int], Awaitable[Any]], within: float = SOON) -> int:

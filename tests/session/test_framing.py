@@ -16,6 +16,7 @@ from cephcaps.messenger.framing import (
     FrameReader,
     FrameWriter,
     find_preamble,
+    sealed,
     unpack_preamble,
 )
 from cephcaps.messenger.secure import SecureStream, TamperedFrame
@@ -225,13 +226,16 @@ def test_after_a_damaged_segment_the_next_frame_is_read() -> None:
 @pytest.mark.parametrize("secret", [None, SECRET], ids=["crc", "secure"])
 def test_a_compressed_frame_is_left_out(secret: ConnectionSecret | None) -> None:
     writer, reader = FrameWriter(), listening()
-    if secret is not None:
-        writer.encrypt(SecureStream(secret))
-        reader.encrypt(SecureStream(secret, "server"))
     plain = FrameWriter().frame(Tag.MESSAGE, MESSAGE.segments)
     head = plain[:26] + b"\x01\x00"
     preamble = head + crc32c(0, head).to_bytes(4, "little")
-    reader.feed(writer._seal(preamble, MESSAGE.segments) if secret else preamble + plain[32:])
+    compressed = preamble + plain[32:]
+    if secret is not None:
+        stream = SecureStream(secret)
+        writer.encrypt(stream)
+        reader.encrypt(SecureStream(secret, "server"))
+        compressed = sealed(stream, preamble, MESSAGE.segments[0], MESSAGE.segments[1:])
+    reader.feed(compressed)
     reader.feed(writer.frame(Tag.ACK, ACK.segments))
     with pytest.raises(CompressedFrame):
         reader.next()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import os
 import stat
 from pathlib import Path
 from typing import Any
@@ -174,3 +175,28 @@ async def test_two_clusters_at_once_are_two(cluster: TestCluster, client: Client
         await client.mkdir("/here")
         assert await elsewhere.listdir("/") == ["there"]
         assert await client.listdir("/") == ["here"]
+
+
+async def test_a_client_is_of_no_use_in_another_process_or_loop_nor_after_its_block(cluster: TestCluster) -> None:
+    """Though all that is asked for is cached."""
+    async with connect(cluster.conf) as client:
+        await client.mkdir("/known")
+        assert (await client.stat("/known")).is_dir
+        reading, writing = os.pipe()
+        child = os.fork()
+        if not child:
+            said = "it was used"
+            try:
+                client.stat("/known").send(None)
+            except BaseException as error:
+                said = str(error)
+            os.write(writing, said.encode())
+            os._exit(0)
+        await asyncio.to_thread(os.waitpid, child, 0)
+        assert "connected before a fork" in os.read(reading, 1000).decode()
+        os.close(reading), os.close(writing)
+        with pytest.raises(RuntimeError, match="another event loop"):
+            await asyncio.to_thread(lambda: asyncio.run(client.stat("/known")))
+        assert (await client.stat("/known")).is_dir
+    with pytest.raises(RuntimeError, match="is closed"):
+        await client.stat("/known")
