@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import Protocol
+from typing import ClassVar, Protocol
 
 from cephcaps.auth.crypto import CryptoKey
 from cephwire.control import AuthBadMethod, AuthDone, AuthMethod
-from cephwire.keys import ConnectionSecret
+from cephwire.keys import ConnectionSecret, Guarded
 
 __all__ = ["NO_SECRETS", "Authenticator", "Secrets"]
 
 
-@dataclass(frozen=True, slots=True)
-class Secrets:
+class Secrets(Guarded, frozen=True):
     """What both ends share once authenticated.
 
     Attributes:
@@ -21,7 +19,9 @@ class Secrets:
         connection_secret: keys secure mode; None in crc mode.
     """
 
-    session_key: CryptoKey | None = field(repr=False)
+    secrets: ClassVar[frozenset[str]] = frozenset({"session_key"})
+
+    session_key: CryptoKey | None
     connection_secret: ConnectionSecret | None
 
 

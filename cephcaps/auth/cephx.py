@@ -5,7 +5,7 @@ Sources: ceph: src/auth/cephx/CephxClientHandler.cc, CephxProtocol.cc; doc/dev/c
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from typing import ClassVar
 
 from cephcaps.auth.authenticator import Secrets
 from cephcaps.auth.crypto import CryptoError, CryptoKey, Entropy
@@ -46,7 +46,7 @@ from cephwire.codec import Codec
 from cephwire.control import AuthBadMethod, AuthDone, AuthMethod
 from cephwire.entity import EntityName, EntityType
 from cephwire.errors import MalformedMessage
-from cephwire.keys import ConnectionSecret, KeyUsage
+from cephwire.keys import ConnectionSecret, Guarded, KeyUsage
 
 __all__ = ["CephxAuthorizer", "CephxLogin", "LoginRefused", "Ticket", "TicketRefused", "Tickets"]
 
@@ -87,8 +87,7 @@ class TicketRefused(AuthError):
     """A service does not accept our ticket; a fresh one may do."""
 
 
-@dataclass(frozen=True, slots=True)
-class Ticket:
+class Ticket(Guarded, frozen=True):
     """Lets us prove to one service who we are.
 
     Attributes:
@@ -97,8 +96,10 @@ class Ticket:
         renew_after, expires: on the clock ``now`` is taken from, seconds.
     """
 
+    secrets: ClassVar[frozenset[str]] = frozenset({"blob"})
+
     session_key: CryptoKey
-    blob: TicketBlob = field(repr=False)
+    blob: TicketBlob
     renew_after: float
     expires: float
 

@@ -4,31 +4,45 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from importlib import import_module
+from typing import Final, cast
 
 import click
 
-from cephcaps.cli.decode import decode
-from cephcaps.cli.demo import demo
-from cephcaps.cli.doctor import doctor
-from cephcaps.cli.explain import explain
 from cephcaps.cli.failures import complain, exit_code
-from cephcaps.cli.files import ls, stat
-from cephcaps.cli.hold import hold
-from cephcaps.cli.holders import holders
-from cephcaps.cli.lint import lint
 from cephcaps.cli.options import CephGroup, Settings, global_options
-from cephcaps.cli.ping import ping
-from cephcaps.cli.replay import replay
-from cephcaps.cli.report import report
-from cephcaps.cli.serve import serve
-from cephcaps.cli.status import status
-from cephcaps.cli.top import top
 
 __all__ = ["run"]
 
 
-@click.group(cls=CephGroup)
+class Commands(Mapping[str, click.Command]):
+    """The commands by name; each is loaded when it is asked for, so that nobody waits for the modules of the others."""
+
+    _ROOMS: Final = {"ls": "files", "stat": "files"}
+    """The modules of `cephcaps.cli` that hold commands of other names."""
+    _NAMES: Final = (
+        *("decode", "demo", "doctor", "explain", "hold", "holders", "lint", "ls", "ping", "replay", "report", "serve"),
+        *("stat", "status", "top"),
+    )
+
+    def __getitem__(self, name: str) -> click.Command:
+        if name not in self._NAMES:
+            raise KeyError(name)
+        command: click.Command = getattr(import_module(f"cephcaps.cli.{self._ROOMS.get(name, name)}"), name)
+        return command
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._NAMES)
+
+    def __len__(self) -> int:
+        return len(self._NAMES)
+
+
+COMMANDS: Final = Commands()
+
+
+@click.group(cls=CephGroup, commands=cast("dict[str, click.Command]", COMMANDS))
 @global_options(hidden=False)
 @click.version_option(package_name="cephcaps", message="cephcaps %(version)s")
 def cephcaps() -> None:
@@ -41,11 +55,6 @@ def cephcaps() -> None:
     allowed), 22 (bad usage or configuration), 110 (a request timed out); it is 1 if no monitor can be reached and 130
     after Ctrl-C. CEPHCAPS_DEBUG=1 shows where an error came from.
     """
-
-
-COMMANDS = (decode, demo, doctor, explain, hold, holders, lint, ls, ping, replay, report, serve, stat, status, top)
-for _command in COMMANDS:
-    cephcaps.add_command(_command)
 
 
 def run(argv: Sequence[str] | None) -> int:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+
+import msgspec
 
 from cephcaps.auth.keyring import KeyText
 from cephcaps.config.files import Found, read_first, split_paths
@@ -31,8 +32,7 @@ MS_MODES = {
 """``ms_mode``, spelled as the kernel client's mount option, as the list of modes it stands for."""
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class ClientConfig:
+class ClientConfig(msgspec.Struct, frozen=True, kw_only=True):
     """What a client needs to know before it connects. No repr shows the key."""
 
     cluster: str
@@ -68,7 +68,11 @@ class ClientConfig:
     mon_ping_timeout: float
     initial_backoff: float
     max_backoff: float
-    options: Options = field(repr=False)
+    options: Options
+
+    def __repr__(self) -> str:
+        shown = (f"{name}={getattr(self, name)!r}" for name in self.__struct_fields__ if name != "options")
+        return f"ClientConfig({', '.join(shown)})"
 
     def with_mon_values(self, values: Mapping[str, str]) -> ClientConfig:
         """The same with what the monitor's MConfig provides, which beats the defaults and nothing else.

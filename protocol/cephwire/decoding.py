@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Callable
-from functools import partial
+from functools import cache, partial
 from typing import Any
 
 import construct
@@ -69,6 +69,8 @@ class _Decoding(Emitter):
         self.exact = exact
         self.end = "end"
         self.waiting: list[str] = []  # lines that follow the run
+        self.apart = False
+        """Whether versioned structures get functions of their own."""
 
     # Lines
 
@@ -185,25 +187,26 @@ class _Decoding(Emitter):
     def record(self, sub: s.Record, path: str) -> str:
         cls = sub.cls
         values: dict[str, str] = {}
-        defaults = {field.name: field for field in msgspec.structs.fields(cls) if not field.required}
         self.scopes.append(values)
         for field in sub.subcon.subcons:
-            inner = s.unnamed(field)
             here = f"{path}.{field.name}" if field.name else path
-            if isinstance(inner, s.Since) and field.name not in defaults:
-                raise TypeError(f"{here}: a field not in every version needs a default")
-            if isinstance(inner, s.Since):
-                default = defaults[field.name]
-                if default.default_factory is not msgspec.NODEFAULT:
-                    self.absent = self.constant("factory", default.default_factory) + "()"
-                else:
-                    self.absent = self.constant("default", default.default)
+            if isinstance(s.unnamed(field), s.Since):
+                self.absent = self.default(_defaults(cls), field.name, here)
             value = self.field(field, here)
             if field.name:
                 values[field.name] = value
         self.scopes.pop()
         name = self.constant("cls", cls)
         return f"{name}({', '.join(values[key] for key in cls.__struct_fields__)})"
+
+    def default(self, defaults: dict[str, msgspec.structs.FieldInfo], name: str, path: str) -> str:
+        """What a field is in versions that lack it."""
+        if name not in defaults:
+            raise TypeError(f"{path}: a field not in every version needs a default")
+        default = defaults[name]
+        if default.default_factory is not msgspec.NODEFAULT:
+            return self.constant("factory", default.default_factory) + "()"
+        return self.constant("default", default.default)
 
     def since(self, sub: s.Since, path: str) -> str:
         absent = self.absent
@@ -244,10 +247,11 @@ class _Decoding(Emitter):
         version, compat = self.take(f"{path} version", "B", 1), self.take(f"{path} compat", "B", 1)
         size = self.take(f"{path} length", "I", 4)
         self.refuse(f"{compat} > {sub.newest}", f"too_new({path!r}, p - 6, {compat}, {sub.newest})")
-        if not varies(sub.subcon):
+        varied = varies(sub.subcon)
+        if not (varied or self.apart):
             return self.region(sub.subcon, path, size)
         inner = s.unnamed(sub.subcon)
-        name = inner.cls.__name__ if isinstance(inner, s.Record) else path
+        name = inner.cls.__name__ if varied and isinstance(inner, s.Record) else path
         versions = self.constant("versions", _Versions(sub.subcon, name, self.exact))
         stop, value = self.open_region(path, size), self.fresh("x")
         self.flush()
@@ -347,7 +351,9 @@ class _Decoding(Emitter):
 
         def pair(found: str) -> None:
             key = self.kept(self.field(sub.key, f"{path} key"))
+            outer, self.apart = self.apart, not self.exact  # what is in a map that stays empty is never made
             value = self.kept(self.field(sub.value, path))
+            self.apart = outer
             self.line(f"{found}[{key}] = {value}")
 
         def body(found: str) -> None:
@@ -385,6 +391,12 @@ class _Decoding(Emitter):
             size = self.earlier(sub.length, path)
             self.refuse(f"{size} != len({value})", f"unexpected({path!r}, p, len({value}), {size})")
         return value
+
+
+@cache
+def _defaults(cls: type[msgspec.Struct]) -> dict[str, msgspec.structs.FieldInfo]:
+    """The fields that may be left out. To ask for them evaluates all annotations of the class."""
+    return {field.name: field for field in msgspec.structs.fields(cls) if not field.required}
 
 
 def _alike(cases: dict[int, Any]) -> dict[str, Any]:

@@ -30,7 +30,7 @@ START = 10.0
 NOBODY = 65534
 AS_NOBODY = f"""
 import os, sys
-import cephcaps.client, cephcaps.cli.app
+import cephcaps.client, cephcaps.cli.app, cephcaps.cli.files
 if os.geteuid() == 0:
     os.setgroups([]), os.setgid({NOBODY}), os.setuid({NOBODY})
 sys.exit(cephcaps.cli.main())

@@ -583,7 +583,7 @@ def test_a_second_signal_cuts_the_closing_short() -> None:
 
 def test_every_command_shows_an_example_of_itself() -> None:
     assert len(COMMANDS) >= 15
-    for command in COMMANDS:
+    for command in COMMANDS.values():
         assert f"\n  cephcaps {command.name}" in inspect.cleandoc(command.help or ""), command.name
 
 
