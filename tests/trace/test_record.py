@@ -422,6 +422,9 @@ class Wire(asyncio.Transport):
         self._peer.receive(bytes(data))
         self._loop.call_soon(self.answer)
 
+    def set_write_buffer_limits(self, high: int | None = None, low: int | None = None) -> None:
+        pass
+
     def answer(self) -> None:
         if said := flushed(self._peer.out):
             self._protocol.data_received(said)
