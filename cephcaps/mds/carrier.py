@@ -28,6 +28,9 @@ MISSED_PINGS = 3
 came meanwhile is read after the first of them."""
 STEADY = 1.0
 """Seconds that what an MDS has agreed to lasts at least; an end before that counts as one more attempt."""
+USEFUL = 0.02
+"""Seconds that a connection lasts at least which brought something: on a bad network they break after a tenth of a
+second, again and again, and each carries some of the work on."""
 RESUMING = 1 / 16
 """Of the first pause, how long the first one is after a connection that stood: its peer is most likely still there, and
 a handshake that breaks on a bad network is worth another at once. Ceph waits the whole."""
@@ -81,7 +84,8 @@ class Carrier:
         self._unheard = 0
         self._pause = dialer.first_pause
         self._stood_at = -NEVER
-        self._brief_pause = 0.0  # after connections that stood and did not last
+        self._heard_before = 0  # in_seq when the connection stood
+        self._brief_pause = 0.0  # after connections that stood, did not last and brought nothing
 
     @property
     def ready(self) -> bool:
@@ -123,6 +127,7 @@ class Carrier:
         """The handshake is done."""
         self._give_up = NEVER
         self._stood_at = now
+        self._heard_before = self.link.in_seq
         self._pause = self._dialer.first_pause * RESUMING
         self._ping_at = now + PING_INTERVAL
         self._unheard = 0
@@ -134,7 +139,8 @@ class Carrier:
         self.hang_up()
         if stood:
             self.broken += 1
-            if now >= self._stood_at + STEADY:
+            enough = STEADY if self.link.in_seq == self._heard_before else USEFUL
+            if now >= self._stood_at + enough:
                 self._brief_pause = 0.0
             self._dial_at = now + self._brief_pause
             self._brief_pause = min(max(2 * self._brief_pause, self._dialer.first_pause * RESUMING), STEADY)

@@ -122,6 +122,7 @@ async def test_a_name_is_looked_up_once_while_its_lease_holds(
 
 
 @pytest.mark.soak
+@pytest.mark.misbehaves("sleeps until its session has run out")
 async def test_caps_of_a_client_that_slept_are_void_until_they_are_granted_anew(
     new_cluster: Callable[..., LiveCluster],
 ) -> None:

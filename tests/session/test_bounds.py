@@ -119,6 +119,17 @@ def test_a_connection_that_lasted_is_replaced_at_once_however_often_that_was() -
         assert world.session.carrier.ready
 
 
+def test_a_connection_that_brought_something_is_replaced_at_once_however_brief_it_was() -> None:
+    """On a bad network many break within a tenth of a second, and each carries the work on."""
+    world = mounted()
+    for _ in range(20):
+        world.advance(0.05)
+        world.ranks[0].peer.say(SessionOp.RENEWCAPS, 0)
+        world.lose(world.ranks[0])
+        world.advance(0.0)
+        assert world.session.carrier.ready
+
+
 @pytest.mark.parametrize("op", [SessionOp.CLOSE, SessionOp.OPEN])
 def test_an_mds_that_closes_what_it_opens_is_asked_ever_more_slowly(op: SessionOp) -> None:
     world = mounted()
