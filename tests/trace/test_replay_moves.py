@@ -93,20 +93,21 @@ def test_whole_caps_are_given_back_to_the_rank_that_has_taken_over() -> None:
 
 
 @pytest.mark.parametrize(
-    ("nlink", "named", "right"),
-    [(1, READ, True), (1, READ & ~Cap.AUTH_SHARED, False), (1, PIN, False), (0, PIN, True), (0, READ, True)],
+    ("named", "right"),
+    [(FULL, True), (PIN | Cap.AUTH_EXCL, True), (PIN, False), (FULL | Cap.FILE_LAZYIO, False)],
 )
 def test_what_a_client_gave_back_to_a_daemon_that_died_before_it_read_that_shows_in_the_reconnect(
-    nlink: int, named: int, right: bool
+    named: int, right: bool
 ) -> None:
-    """What it would not give back by itself, it has."""
+    """By what it has not; but it has all under which it flushes a change, and no more than it was given."""
     scene = Scene()
     scene.open()
-    scene.looks_up(FULL, nlink=nlink)
+    scene.looks_up(FULL, nlink=1)
+    scene.update(FULL, 1, dirty=Cap.AUTH_EXCL, tid=1, op=CapOp.FLUSH)
     scene.fails_over()
     scene.sends(ClientReconnect((ReconnectCap(FILE, CapReconnect("", 7, 0, named, ROOT, ROOT, None)),), ()))
     _, found = replayed(scene)
-    assert [one.fields for one in found] == ([] if right else [("caps",)])
+    assert [one.fields for one in found if one.sent is not None] == ([] if right else [("caps",)])
 
 
 def test_a_request_asked_again_before_the_reconnect_does_not_mean_that_the_rank_serves() -> None:

@@ -367,8 +367,8 @@ class CapturedClient:
                 engine.cache.remove_cap(inode, cap)
             else:
                 prepare(engine, inode, cap, said, cap.issued, self.now)
-                # What it has given back by itself, and nobody lived to read, shows here only.
-                unread = engine.checks.surplus(inode, cap) & ~said.caps
+                # What it gave back by itself or along with a request, and nobody lived to read, shows here only.
+                unread = cap.implemented & ~(said.caps | inode.dirty | inode.flushing | inode.used)
                 engine.yield_to(inode, cap, said._replace(caps=cap.implemented & ~unread))
         state = engine.cache.rank(rank)
         engine.reconnects.compose(rank, state.gen + 1, NEVER)
