@@ -121,6 +121,8 @@ def _uses(engine: Driven, inode: Inode, said: Said, unkept: int) -> None:
         if other.rank != said.rank:
             held |= other.implemented
             used |= inode.used & other.revoking & ~unkept
+            if other.revoking & Cap.FILE_LAZYIO & ~unkept:
+                used |= inode.used & (Cap.FILE_CACHE | Cap.FILE_BUFFER)  # data that it covers
     used |= said.wanted & ~inode.file_wanted & USABLE & held
     if said.rank == inode.auth_rank:
         used &= ~(unkept & ~said.caps)
