@@ -293,6 +293,23 @@ def test_another_rank_tells_of_a_snapshot_before_what_waits_is_read(teller: int)
     assert [one.sent.op for one in found if one.sent is not None] == ([] if teller == 1 else ["flushsnap"])
 
 
+@pytest.mark.parametrize(("granter", "seconds", "right"), [(1, 0.05, True), (1, 1, False), (0, 0.05, False)])
+def test_what_another_rank_granted_is_read_before_a_snapshot_if_the_flush_for_that_has_it(
+    granter: int, seconds: float, right: bool
+) -> None:
+    scene = Scene()
+    scene.open(0)
+    scene.open(1)
+    scene.hears(snapshots(4, ()))
+    scene.looks_up(READ, rank=granter, nlink=1)
+    scene.hears(snapshots(5, (5,)))
+    scene.wait(seconds)
+    scene.told(CapOp.GRANT, FULL, 2, rank=granter, nlink=1)
+    scene.flushsnap(FULL, tid=1, follows=4, rank=granter)
+    _, found = replayed(scene)
+    assert (found == []) == right
+
+
 # A directory without a name
 
 

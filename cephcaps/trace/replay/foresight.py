@@ -42,6 +42,8 @@ class Foresight:
         """What another rank told the client, and that read before, though it was captured later: what it says next of
         either rank's cap shows that."""
         message = step.item.message
+        if isinstance(message, ClientSnap):
+            return self._granted_before_snap(step)
         peer = message.peer if isinstance(message, ClientCaps) and message.op == CapOp.IMPORT else None
         if peer is None or peer.mds == step.rank:
             return []
@@ -166,6 +168,30 @@ class Foresight:
             and other.rank != step.rank
             and self._newest_snap(other) > min(follows)
         ]
+
+    def _granted_before_snap(self, step: Step) -> list[Step]:
+        """Up to the GRANTs by other ranks of what the client's FLUSHSNAPs say it had when it heard of the snapshot."""
+        newest, wait = self._newest_snap(step), dict[int, list[tuple[int, int]]]()
+        for snap in self._window.snaps(self._client):
+            inode = self._engine.cache.inodes.get(snap.ino)
+            if inode is None or snap.rank == step.rank or snap.follows != newest - 1 or self._expected.ours(snap.tid):
+                continue
+            if self._engine.realms.context(inode.realm).seq >= newest:
+                continue  # another rank has told that
+            missing = snap.caps
+            for cap in inode.caps.values():
+                missing &= ~(cap.issued | cap.implemented)
+            if missing:
+                wait.setdefault(snap.rank, []).append((snap.ino, missing))
+        coming = list(self._window.coming(self._client, step.item.ns + CROSSED)) if wait else []
+        last: dict[int, int] = {}
+        for number, one in enumerate(coming):
+            for told in told_in(one.item.message):
+                met = [(ino, bits) for ino, bits in wait.get(one.rank, ()) if told.ino == ino and not bits & ~told.caps]
+                for each in met:
+                    wait[one.rank].remove(each)
+                    last[one.rank] = number
+        return [one for number, one in enumerate(coming) if number <= last.get(one.rank, -1)]
 
     def _newest_snap(self, step: Step) -> int:
         realms = decode_trace(step.item.message.trace, self._engine.cache.rank(step.rank).features).realms
