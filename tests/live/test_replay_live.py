@@ -25,8 +25,8 @@ from .stage import Stage
 EXPLAINED = 0.02
 """Of the statements of a capture, at most."""
 KNOWN_FAULTS = {"revoke-unanswered", "revoke-late", "flushmsg-ack-before-release"}
-"""Of libcephfs, which does not answer a REVOKE that takes nothing it has left if it wants nothing, and now and then lets
-go of what was recalled after it has said so (docs/lint.md)."""
+"""Of libcephfs, which does not answer a REVOKE that takes nothing it has left if it wants nothing, and which now and
+then lets go of what was recalled after it has said so (docs/lint.md)."""
 
 
 @pytest.fixture
