@@ -310,6 +310,23 @@ def test_what_another_rank_granted_is_read_before_a_snapshot_if_the_flush_for_th
     assert (found == []) == right
 
 
+@pytest.mark.parametrize(("teller", "seconds", "right"), [(1, 0.05, True), (1, 1, False), (0, 0.05, False)])
+def test_a_snapshot_is_read_before_a_grant_if_the_flush_for_that_has_it_not(
+    teller: int, seconds: float, right: bool
+) -> None:
+    scene = Scene()
+    scene.open(0)
+    scene.open(1)
+    scene.hears(snapshots(4, ()))
+    scene.looks_up(READ, nlink=1)
+    scene.told(CapOp.GRANT, FULL, 2, nlink=1)
+    scene.wait(seconds)
+    scene.hears(snapshots(5, (5,)), teller)
+    scene.flushsnap(READ, tid=1, follows=4)
+    _, found = replayed(scene)
+    assert (found == []) == right
+
+
 # A directory without a name
 
 

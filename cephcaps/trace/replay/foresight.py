@@ -45,7 +45,9 @@ class Foresight:
         if isinstance(message, ClientSnap):
             return self._granted_before_snap(step)
         peer = message.peer if isinstance(message, ClientCaps) and message.op == CapOp.IMPORT else None
-        if peer is None or peer.mds == step.rank:
+        if peer is None:
+            return self._snapped_before_grant(step)
+        if peer.mds == step.rank:
             return []
         if message.ino not in self._engine.cache.inodes:
             return self._met_elsewhere(step)
@@ -192,6 +194,33 @@ class Foresight:
                     wait[one.rank].remove(each)
                     last[one.rank] = number
         return [one for number, one in enumerate(coming) if number <= last.get(one.rank, -1)]
+
+    def _snapped_before_grant(self, step: Step) -> list[Step]:
+        """Up to another rank's news of a snapshot, if what the client flushes for that lacks what ``step`` grants."""
+        told = {told.ino: told for told in told_in(step.item.message)}
+        for snap in self._window.snaps(self._client):
+            grant, cap = told.get(snap.ino), self._cap(step.rank, snap.ino)
+            if grant is None or cap is None or snap.rank != step.rank or self._expected.ours(snap.tid):
+                continue
+            if not grant.caps & ~(cap.issued | cap.implemented | snap.caps):
+                continue
+            first = next(
+                (said for said, _ in self._window.ahead(self._client, snap.rank, snap.ino)
+                 if said is snap or newer(said.seq, grant.seq) >= 0), None,
+            )  # fmt: skip
+            if first is not snap:
+                continue
+            coming = [one for one in self._window.coming(self._client, step.item.ns + CROSSED) if one.rank != step.rank]
+            news = [
+                (number, one.rank)
+                for number, one in enumerate(coming)
+                if isinstance(one.item.message, ClientSnap) and self._newest_snap(one) == snap.follows + 1
+            ]
+            if news:
+                teller = news[0][1]
+                last = max(number for number, rank in news if rank == teller)  # of one realm after the other
+                return [one for one in coming[: last + 1] if one.rank == teller]
+        return []
 
     def _newest_snap(self, step: Step) -> int:
         realms = decode_trace(step.item.message.trace, self._engine.cache.rank(step.rank).features).realms
