@@ -592,6 +592,26 @@ def test_a_message_about_a_cap_that_the_client_has_not_is_answered_by_its_seq(sp
 
 
 @pytest.mark.parametrize(
+    ("released", "issue_seq", "rules"),
+    [(True, 2, []), (True, 3, []), (True, 5, ["issue-seq-wrong"]), (False, 3, ["issue-seq-wrong"])],
+)
+def test_what_comes_for_a_released_cap_is_answered_by_its_seq_though_a_reply_issues_it_anew(
+    released: bool, issue_seq: int, rules: list[str]
+) -> None:
+    """Seen of libcephfs: that answer crosses the reply."""
+    scene = Scene()
+    scene.open()
+    scene.looks_up(READ, 1)
+    if released:
+        scene.release(issue_seq=1)
+    scene.told(CapOp.GRANT, READ, 2)
+    scene.told(CapOp.GRANT, READ, 3)
+    scene.looks_up(READ, 4)
+    scene.release(issue_seq=issue_seq)
+    assert [finding.rule.name for finding in judged(scene.items)] == rules
+
+
+@pytest.mark.parametrize(
     ("again", "seq", "rules"),
     [
         (FULL, 1, []),

@@ -233,6 +233,24 @@ def test_a_grant_that_nobody_answers_was_read_before_the_import(
     assert (found == []) == right
 
 
+@pytest.mark.parametrize(("released", "right"), [([1, 2], True), ([1], True), ([], False)])
+def test_a_cap_that_was_given_back_and_is_issued_anew_is_another_one(released: list[int], right: bool) -> None:
+    """Seen of libcephfs 16.2.15: the exporter takes no notice of the releases, and goes on with the cap_id."""
+    scene = handed_over()
+    scene.told(CapOp.GRANT, READ | Cap.FILE_EXCL, 2, nlink=1)
+    for issue_seq in released:
+        scene.release(issue_seq=issue_seq)
+    scene.looks_up(READ, 3, nlink=1)
+    scene.told(CapOp.REVOKE, SHARED, 4, nlink=1)
+    scene.update(SHARED, 4, issue_seq=3)
+    scene.told(CapOp.GRANT, READ, 5, nlink=1)
+    scene.told(CapOp.REVOKE, SHARED, 6, nlink=1)
+    scene.update(SHARED, 6, issue_seq=3)
+    scene.release(issue_seq=3)
+    _, found = replayed(scene)
+    assert (found == []) == right, found
+
+
 @pytest.mark.parametrize(
     ("exported", "issue_seq", "mseq", "rules"),
     [

@@ -7,7 +7,7 @@ from typing import ClassVar, Final
 from cephcaps.trace.known import Recent
 from cephcaps.trace.lint.finding import Rule
 from cephcaps.trace.lint.rules import Report, Rules
-from cephcaps.trace.lint.state import Cap, CapState, Claim, Session, State, after
+from cephcaps.trace.lint.state import Cap, CapState, Claim, Session, State, Told, after
 
 __all__ = ["Seqs"]
 
@@ -41,11 +41,14 @@ class Seqs(Rules):
         super().__init__(state, report)
         self._crossed: Recent[tuple[int, int, int], bool] = Recent()
         """By session, inode and cap_id: a release that the MDS took no notice of, as it had issued the cap anew."""
+        self._stray: Recent[tuple[int, int, int], int] = Recent()
+        """By the same, the first seq that came, not with a reply, for a cap that was gone, while none is spoken of."""
 
     def claimed(self, session: Session, cap: Cap | None, claim: Claim) -> None:
         if cap is None or claim.seq is None:
             return
-        self._crossed.pop((session.number, claim.ino, claim.cap_id))
+        self._crossed.pop(_key(session, claim))
+        self._stray.pop(_key(session, claim))
         seq = claim.seq
         if cap.said_seq is not None and after(cap.said_seq, seq):
             self.found(
@@ -60,13 +63,21 @@ class Seqs(Rules):
         self._issued(session, cap, claim)
         self._migrated(session, cap, claim)
 
+    def told(self, session: Session, cap: Cap | None, told: Told) -> None:
+        key = _key(session, told)
+        if cap is not None and cap.state != CapState.HELD and not told.issues and self._stray.get(key) is None:
+            self._stray[key] = told.seq
+
     def released(self, session: Session, cap: Cap | None, claim: Claim) -> None:
         if cap is None:
             return
         # What comes for a cap that is gone is answered with the seq it brings: there is no other (ceph:
         # src/client/Client.cc, handle_caps; kernel: fs/ceph/caps.c, ceph_handle_caps).
-        key = session.number, claim.ino, claim.cap_id
-        if cap.state == CapState.HELD and not self._crossed.get(key):
+        key = _key(session, claim)
+        stray = self._stray.get(key)
+        newest = claim.issue_seq if cap.seq is None else cap.seq
+        answers = stray is not None and not after(stray, claim.issue_seq) and not after(claim.issue_seq, newest)
+        if cap.state == CapState.HELD and not answers and not self._crossed.get(key):
             self._issued(session, cap, claim)
             if cap.outdates(claim) and claim.issue_seq in cap.issues:
                 self._crossed[key] = True
@@ -95,6 +106,10 @@ class Seqs(Rules):
         else:
             return
         self.found(MSEQ, session, what, cap=cap, ns=claim.ns, seq=claim.seq, bits=claim.caps, said=claim)
+
+
+def _key(session: Session, about: Claim | Told) -> tuple[int, int, int]:
+    return session.number, about.ino, about.cap_id
 
 
 def _listed(cap: Cap) -> str:

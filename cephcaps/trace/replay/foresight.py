@@ -54,9 +54,16 @@ class Foresight:
         old = self._cap(peer.mds, message.ino)
         if old is None or old.cap_id != peer.cap_id:
             return []
-        coming = [one for one in self._window.coming(self._client, step.item.ns + CROSSED) if one.rank == peer.mds]
-        known = [n for n, other in enumerate(coming, 1) if self._knows(step, old, other.item.message)]
-        return coming[: known[-1]] if known else []
+        coming, last = list[Step](), 0
+        for other in self._window.coming(self._client, step.item.ns + CROSSED):
+            if other.rank != peer.mds:
+                continue
+            coming.append(other)
+            goes_by = self._goes_by(step, old, other.item.message)
+            if goes_by is False:
+                break
+            last = len(coming) if goes_by else last
+        return coming[:last]
 
     def _met_elsewhere(self, step: Step) -> list[Step]:
         """Up to the reply by which the client came to know the inode of an IMPORT; else it had given the cap back."""
@@ -70,15 +77,16 @@ class Foresight:
                 return [other for other in coming[: number + 1] if other.rank == one.rank]
         return []
 
-    def _knows(self, step: Step, old: InodeCap, told: object) -> bool:
-        """Whether the client goes by ``told`` of the cap ``old`` before it reads the IMPORT that ends it."""
+    def _goes_by(self, step: Step, old: InodeCap, told: object) -> bool | None:
+        """Whether the client goes by ``told`` of the cap ``old``, before it reads the IMPORT that ends it; None if
+        that cannot be said."""
         message = step.item.message
         if not isinstance(told, ClientCaps) or (told.ino, told.cap_id) != (message.ino, old.cap_id):
-            return False
+            return None
         if told.op == CapOp.EXPORT:
-            return isinstance(told.body, CapPeer) and self._stands_in(step, told.body)
+            return (isinstance(told.body, CapPeer) and self._stands_in(step, told.body)) or None
         if told.op not in (CapOp.GRANT, CapOp.REVOKE):
-            return False
+            return None
         for said, _ in islice(self._window.ahead(self._client, old.rank, message.ino), NEAR):
             if said.cap_id != old.cap_id:
                 continue
@@ -86,7 +94,7 @@ class Foresight:
                 return False  # its answer to what is told of a cap that it has no more
             if said.op in (*TELLS, "request") and newer(said.seq, told.seq) >= 0:
                 return True
-        return told.op == CapOp.GRANT  # which asks for no answer by who has the cap
+        return told.op == CapOp.GRANT or None  # which asks for no answer by who has the cap
 
     def _stands_in(self, step: Step, peer: CapPeer) -> bool:
         """Whether the client speaks of the importer's cap as an EXPORT has it: one seq behind the IMPORT."""
