@@ -251,6 +251,64 @@ def test_a_cap_that_was_given_back_and_is_issued_anew_is_another_one(released: l
     assert (found == []) == right, found
 
 
+def test_a_cap_that_comes_back_by_an_import_is_another_one() -> None:
+    """An answer under the new one does not show that the first IMPORT, of rank 1, was read after that."""
+    scene = handed_over()
+    peer = CapPeer(70, 1, 1, 1, CapFlag.AUTH)
+    scene.told(CapOp.IMPORT, READ, 2, mseq=2, nlink=1, peer=peer)
+    scene.told(CapOp.REVOKE, SHARED, 3, mseq=2, nlink=1)
+    scene.update(SHARED, 3, issue_seq=2, mseq=2)
+    scene.release()
+    scene.hears(caps(CapOp.EXPORT, 0, FILE, cap_id=70, body=CapPeer(7, 2, 2, 0, CapFlag.AUTH)), rank=1)
+    _, found = replayed(scene)
+    assert found == []
+
+
+def test_what_is_answered_under_a_cap_issued_anew_was_read_after_the_import() -> None:
+    """Seen of libcephfs 16.2.15, the reply captured after the IMPORT this time."""
+    scene = handed_over()
+    scene.looks_up(READ, 2, nlink=1)
+    scene.told(CapOp.REVOKE, SHARED, 3, nlink=1)
+    scene.sends(request(RequestOp.GETATTR, FILE, releases=(RequestRelease(FILE, 70, SHARED, 0, 1, 1, 1),)), 1, tid=100)
+    scene.update(SHARED, 3, issue_seq=2)
+    scene.release()
+    scene.told(CapOp.GRANT, READ, 4, nlink=1)
+    scene.told(CapOp.REVOKE, SHARED, 5, nlink=1)
+    scene.update(SHARED, 5, issue_seq=2)
+    _, found = replayed(scene)
+    assert found == []
+
+
+@pytest.mark.parametrize(
+    ("seconds", "known_first", "right"), [(0.05, True, True), (0.05, False, True), (1, True, False)]
+)
+def test_who_has_a_cap_after_the_import_that_ends_it_got_it_anew_by_what_was_captured_before(
+    seconds: float, known_first: bool, right: bool
+) -> None:
+    """Seen of libcephfs 16.2.15, busy: it read the IMPORT before the exporter's reply, which had come first."""
+    scene = Scene()
+    scene.open(0)
+    scene.open(1)
+    scene.looks_up(READ, nlink=1)
+    scene.looks_up(READ, 2, nlink=1)
+    scene.wait(seconds)
+    peer = CapPeer(7, 1, 0, 0, CapFlag.RELEASE)
+    scene.told(CapOp.IMPORT, READ, 1, cap_id=70, rank=1, mseq=1, nlink=1, peer=peer)
+    scene.told(CapOp.REVOKE, SHARED, 2, cap_id=70, rank=1, mseq=1, nlink=1)
+    scene.told(CapOp.REVOKE, SHARED, 3, nlink=1)
+    if known_first:
+        scene.update(SHARED, 2, cap_id=70, rank=1, mseq=1)
+    scene.update(SHARED, 3, issue_seq=2)
+    if not known_first:
+        scene.update(SHARED, 2, cap_id=70, rank=1, mseq=1)
+    scene.release()
+    scene.told(CapOp.GRANT, READ, 4, nlink=1)
+    scene.told(CapOp.REVOKE, SHARED, 5, nlink=1)
+    scene.update(SHARED, 5, issue_seq=2)
+    _, found = replayed(scene)
+    assert (found == []) == right, found
+
+
 @pytest.mark.parametrize(
     ("exported", "issue_seq", "mseq", "rules"),
     [
@@ -343,6 +401,80 @@ def test_a_snapshot_is_read_before_a_grant_if_the_flush_for_that_has_it_not(
     scene.flushsnap(READ, tid=1, follows=4)
     _, found = replayed(scene)
     assert (found == []) == right
+
+
+@pytest.mark.parametrize(
+    ("teller", "made", "seconds", "right"),
+    [(0, True, 0.05, True), (0, True, 1, False), (1, True, 0.05, False), (0, False, 0.05, True)],
+)
+def test_an_acknowledgement_is_read_before_a_snapshot_if_nothing_is_flushed_for_that(
+    teller: int, made: bool, seconds: float, right: bool
+) -> None:
+    """What is on its way when a snapshot is made is flushed for that too; if one is unmade, nothing is."""
+    scene = Scene()
+    scene.open(0)
+    scene.open(1)
+    scene.hears(snapshots(4, (4,)))
+    scene.looks_up(FULL, rank=1, nlink=1)
+    scene.update(FULL, 1, dirty=Cap.FILE_WR, tid=1, op=CapOp.FLUSH, rank=1)
+    scene.hears(snapshots(5, (5, 4) if made else ()), teller)
+    scene.wait(seconds)
+    scene.acked(1, rank=1)
+    _, found = replayed(scene)
+    assert (found == []) == right
+
+
+# Evidence that does not agree
+
+
+def test_who_names_a_seq_has_read_it_whatever_else_may_have_come_first() -> None:
+    """Of two statements one names a seq that the other, sent later, had not read."""
+    scene = Scene()
+    scene.open()
+    scene.looks_up(READ, nlink=1)
+    scene.looks_up(READ, ino=OTHER, cap_id=8, nlink=1)
+    scene.told(CapOp.REVOKE, SHARED, 2, nlink=1)
+    scene.told(CapOp.REVOKE, SHARED, 2, ino=OTHER, cap_id=8, nlink=1)
+    scene.update(SHARED, 2, ino=OTHER, cap_id=8)
+    scene.sends(request(RequestOp.GETATTR, FILE, releases=(RequestRelease(FILE, 7, READ, 0, 1, 1, 0),)), tid=100)
+    scene.update(SHARED, 2)
+    replay, found = replayed(scene)
+    assert [one.ino for one in found] == [FILE]
+    assert replay.failures == {}
+
+
+def test_two_ranks_that_wait_for_each_other_do_not_wait_for_ever() -> None:
+    """Rank 0 has taken FILE over from 1 and 1 OTHER from 0, and each grants more, which nobody answers."""
+    scene = Scene()
+    scene.open(0)
+    scene.open(1)
+    scene.looks_up(READ, rank=1, nlink=1)
+    scene.looks_up(READ, ino=OTHER, cap_id=8, nlink=1)
+    scene.told(CapOp.IMPORT, READ, 1, cap_id=70, mseq=1, nlink=1, peer=CapPeer(7, 1, 0, 1, 0))
+    scene.told(CapOp.IMPORT, READ, 1, cap_id=80, rank=1, mseq=1, nlink=1, ino=OTHER, peer=CapPeer(8, 1, 0, 0, 0))
+    scene.told(CapOp.GRANT, READ | Cap.FILE_EXCL, 2, rank=1, nlink=1)
+    scene.told(CapOp.GRANT, READ | Cap.FILE_EXCL, 2, ino=OTHER, cap_id=8, nlink=1)
+    scene.looks_up(READ, ino=OTHER + 1, cap_id=9, nlink=1)
+    scene.release(ino=OTHER + 1, cap_id=9)
+    _, found = replayed(scene)
+    assert OTHER + 1 not in [one.ino for one in found]
+
+
+def test_a_snapshot_that_is_unmade_waits_for_nothing() -> None:
+    scene = Scene()
+    scene.open(0)
+    scene.open(1)
+    scene.hears(snapshots(4, (4,)))
+    scene.looks_up(FULL, ino=OTHER, cap_id=8, nlink=1)
+    scene.looks_up(FULL, rank=1, nlink=1)
+    scene.update(FULL, 1, dirty=Cap.FILE_WR, tid=1, op=CapOp.FLUSH, rank=1)
+    scene.hears(snapshots(5, ()))
+    scene.hears(snapshots(6, (6,)))
+    scene.flushsnap(FULL, tid=2, follows=5, ino=OTHER)
+    scene.flushsnap(FULL, tid=3, follows=5, rank=1)
+    scene.acked(1, rank=1)
+    _, found = replayed(scene)
+    assert found == []
 
 
 # A directory without a name

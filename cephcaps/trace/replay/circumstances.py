@@ -8,9 +8,8 @@ from typing import Final
 from cephcaps.engine.inode import Inode, InodeCap
 from cephcaps.trace.known import Recent
 from cephcaps.trace.replay.expected import Expected
-from cephcaps.trace.replay.foresight import TELLS
 from cephcaps.trace.replay.rules import Context
-from cephcaps.trace.replay.said import Said, of_cap
+from cephcaps.trace.replay.said import TELLS, Said, of_cap
 from cephcaps.trace.replay.steps import Client, Window
 from cephwire.capbits import Cap
 

@@ -12,14 +12,16 @@ from cephcaps.errors import SessionLost
 from cephcaps.trace.known import Recent
 from cephcaps.trace.replay.circumstances import Circumstances
 from cephcaps.trace.replay.driven import Driven
+from cephcaps.trace.replay.evidence import Evidence
 from cephcaps.trace.replay.expected import Expected
-from cephcaps.trace.replay.foresight import TELLS, Foresight
+from cephcaps.trace.replay.foresight import Foresight
 from cephcaps.trace.replay.infer import FOR_NAMES, changed, prepare, shares_names
+from cephcaps.trace.replay.order import Order
 from cephcaps.trace.replay.result import Difference, Tally
 from cephcaps.trace.replay.rules import Context
-from cephcaps.trace.replay.said import Said, of_cap
+from cephcaps.trace.replay.said import TELLS, Said, of_cap
 from cephcaps.trace.replay.steps import Client, Step, Window
-from cephcaps.trace.replay.told import Told, told_in
+from cephcaps.trace.replay.told import Told
 from cephwire.capbits import FileMode
 from cephwire.caprelease import ClientCapRelease
 from cephwire.caps import CapOp, ClientCaps
@@ -49,6 +51,7 @@ class CapturedClient:
 
     Attributes:
         tally: counts so far.
+        order: in which order it dealt with what was captured.
     """
 
     def __init__(
@@ -58,7 +61,8 @@ class CapturedClient:
         self.tally: Tally = Tally()
         self.engine: Driven = Driven(self._snapped, self._unanswered)
         self.expected: Expected = Expected(client, self.tally, found, inos)
-        self.foresight: Foresight = Foresight(client, window, self.engine, self.expected)
+        self.order: Order = Order(Evidence(client, window, self.engine, self.expected))
+        self._foresight = Foresight(client, window)
         self._window = window
         self._sound: set[int] = set()
         """Ranks with whose session everything since its beginning was seen."""
@@ -83,7 +87,7 @@ class CapturedClient:
     def received(self, step: Step) -> None:
         message, rank = step.item.message, step.rank
         self._ns = step.item.ns
-        self.engine.begin()
+        self.engine.begin(rank)
         if rank not in self._sound:
             self.engine.cache.rank(rank).ttl = NEVER
         match message:
@@ -140,10 +144,10 @@ class CapturedClient:
 
     def _reply(self, step: Step, message: ClientReply) -> None:
         rank = step.rank
-        for told in told_in(message):
+        for told in step.told:
             self._before(step, told)
         self._expect_snapshots(message.snap)
-        unknown = [told for told in told_in(message) if not self._followed(rank, told)]
+        unknown = [told for told in step.told if not self._followed(rank, told)]
         target, _ = self.engine.reply(rank, message, self.now, self.now)
         for told in unknown:
             self._drop(rank, told.ino)
@@ -177,7 +181,7 @@ class CapturedClient:
     def _caps(self, step: Step, message: ClientCaps) -> None:
         rank, tid = step.rank, step.item.header.tid
         self._serves(rank)
-        for told in told_in(message):
+        for told in step.told:
             self._before(step, told)
         if self._cap(rank, message.ino) is None and not self._begins_here(rank, message):
             return
@@ -196,10 +200,10 @@ class CapturedClient:
         cap = inode.cap(rank) if inode is not None else None
         if inode is None or cap is None or cap.cap_id != told.cap_id:
             return
-        if self.foresight.keeps_lazily(rank, told, cap):
+        if self._foresight.keeps_lazily(rank, told, cap):
             engine.lazily.add((told.ino, rank))
         inode.hold_max = NEVER  # what may wait does, until the client says that its time is up
-        dropped = self.foresight.dropped(rank, told, cap)
+        dropped = self._foresight.dropped(rank, told, cap)
         if dropped is not None:
             self._window.spoken(dropped)
             self._said(dropped.said, dropped.step.item.ns)
@@ -213,7 +217,7 @@ class CapturedClient:
         if inode.use is not None:
             # When to report a size, or to ask for more, is a matter of time.
             inode.use.reported_size, inode.use.wanted_max_size = inode.size, 0
-        answer = self.foresight.answer(rank, told, cap)
+        answer = self._foresight.answer(rank, told, cap)
         if answer is None:
             if is_complete(inode):
                 engine.cache.not_whole(inode)
@@ -226,7 +230,8 @@ class CapturedClient:
                 engine.written(inode, self.now)
         if said.dirty and not self.expected.ours(said.tid):
             changed(engine, inode, said, self.now)
-        prepare(engine, inode, cap, said._replace(wanted=self.foresight.wanted(inode, answer)), told.caps, self.now)
+        said = said._replace(wanted=self._foresight.wanted(inode, answer))
+        prepare(engine, inode, cap, said, told.caps, self._foresight.kept(inode, rank), self.now)
 
     def _expect_snapshots(self, trace: bytes) -> None:
         """Have the engine look at each inode that the client is going to flush for a snapshot: this may bring it."""
@@ -256,14 +261,14 @@ class CapturedClient:
         return before if owed else 0
 
     def _coming_snaps(self) -> list[Said]:
-        return [said for said in self._window.snaps(self.client) if not self.expected.ours(said.tid)]
+        return [said for said, _ in self._window.snaps(self.client) if not self.expected.ours(said.tid)]
 
     # What the client sent
 
     def sent(self, step: Step) -> None:
         message, rank = step.item.message, step.rank
         self._ns = max(self._ns, step.item.ns)
-        self.engine.begin()
+        self.engine.begin(rank)
         self.expected.heard(rank, step.item.ns)
         parts = self._window.reconnects(step)
         if parts and rank not in self._reconnecting:
@@ -338,7 +343,7 @@ class CapturedClient:
                 self._serves(said.rank)
                 if said.dirty:
                     changed(engine, inode, said, now)
-                prepare(engine, inode, cap, said, cap.issued, now)
+                prepare(engine, inode, cap, said, cap.issued, self._foresight.kept(inode, cap.rank), now)
                 if said.op == "flush":
                     engine.flush(inode.ino, now, sync=False)
                     return None
@@ -353,7 +358,7 @@ class CapturedClient:
                     inode.use.rd = inode.use.wr = inode.use.cache = inode.use.buffer = 0
                 engine.give_back(inode, cap, now)
             case "request":
-                prepare(engine, inode, cap, said, cap.issued, now)
+                prepare(engine, inode, cap, said, cap.issued, self._foresight.kept(inode, cap.rank), now)
                 return engine.embed(inode, cap, cap.issued & ~said.caps)
         return None
 
@@ -366,7 +371,7 @@ class CapturedClient:
             if said is None:
                 engine.cache.remove_cap(inode, cap)
             else:
-                prepare(engine, inode, cap, said, cap.issued, self.now)
+                prepare(engine, inode, cap, said, cap.issued, 0, self.now)
                 # What it gave back by itself or along with a request, and nobody lived to read, shows here only.
                 unread = cap.implemented & ~(said.caps | inode.dirty | inode.flushing | inode.used)
                 engine.yield_to(inode, cap, said._replace(caps=cap.implemented & ~unread))

@@ -32,6 +32,7 @@ class Driven(Engine):
         self._snapped = snapped
         self._unanswered = unanswered
         self._telling: InodeCap | None = None
+        self._rank = -1
         self.lazily: set[tuple[int, int]] = set()
         """Inodes and ranks of caps whose FILE_LAZYIO was asked back and still counts as in use."""
         self.forsaken: set[int] = set()
@@ -111,9 +112,9 @@ class Driven(Engine):
     def _in_use(self, inode: Inode, cap: InodeCap) -> int:
         used = Checks.in_use(self.checks, inode, cap)
         # Until when FILE_LAZYIO is in use along with what covers the same data (ceph: src/client/Client.cc,
-        # adjust_caps_used_for_lazyio: while FILE_BUFFER is not held) says the trace.
+        # adjust_caps_used_for_lazyio: while FILE_BUFFER is not held) says the trace, by what that rank hears.
         only_cached = used & Cap.FILE_CACHE and not cap.implemented & Cap.FILE_BUFFER
-        lazily = only_cached and (inode.ino, cap.rank) in self.lazily
+        lazily = only_cached and (cap.rank != self._rank or (inode.ino, cap.rank) in self.lazily)
         return used | Cap.FILE_LAZYIO if lazily else used
 
     def _retained(self, inode: Inode) -> int:
@@ -122,8 +123,9 @@ class Driven(Engine):
         retained = Checks._retained(self.checks, inode)
         return retained & (wanted(inode) | Cap.PIN) if not inode.nlink and inode.ino in self.forsaken else retained
 
-    def begin(self) -> None:
-        """Another message is dealt with: what was foreseen of the one before is over."""
+    def begin(self, rank: int) -> None:
+        """Another message is dealt with, to or from ``rank``: what was foreseen of the one before is over."""
+        self._rank = rank
         self.lazily.clear()
         self.forsaken.clear()
 

@@ -21,12 +21,13 @@ FOR_NAMES = Cap.ANY_SHARED | Cap.FILE_EXCL
 """What is wanted of a directory of which all names are known."""
 
 
-def prepare(engine: Driven, inode: Inode, cap: InodeCap, said: Said, issued: int, now: float) -> None:
-    """Bring about what lets the client say ``said`` of ``cap``, of which ``issued`` is all it may have by then."""
+def prepare(engine: Driven, inode: Inode, cap: InodeCap, said: Said, issued: int, kept: int, now: float) -> None:
+    """Bring about what lets the client say ``said`` of ``cap``, of which ``issued`` is all it may have by then, and go
+    on to tell other ranks that it still uses ``kept``."""
     if not stat.S_ISDIR(inode.mode) or not _names(engine, inode, said, cap.mds_wanted):
         _modes(engine, inode, said)
     lost = (cap.issued | cap.implemented) & ~issued
-    _uses(engine, inode, said, lost)
+    _uses(engine, inode, said, lost, kept)
     if stat.S_ISDIR(inode.mode) and issued & Cap.ANY_SHARED & ~said.caps:
         engine.forsaken.add(inode.ino)
     surplus = engine.surplus(inode, issued)
@@ -35,7 +36,7 @@ def prepare(engine: Driven, inode: Inode, cap: InodeCap, said: Said, issued: int
     if surplus and not surplus & ~said.caps:
         inode.hold_min = float("inf")
     elif surplus & said.caps & (USABLE | Cap.FILE_LAZYIO):
-        _uses(engine, inode, said, lost | surplus)
+        _uses(engine, inode, said, lost | surplus, kept)
     if inode.use is not None and said.message is not None:
         body = said.message.body
         if isinstance(body, CapBody) and body.max_size > inode.max_size and cap.rank == inode.auth_rank:
@@ -112,20 +113,25 @@ def _modes(engine: Driven, inode: Inode, said: Said) -> None:
         engine.cache.use(inode).modes[FileMode.PIN] = 1
 
 
-def _uses(engine: Driven, inode: Inode, said: Said, unkept: int) -> None:
+def _uses(engine: Driven, inode: Inode, said: Said, unkept: int, kept: int) -> None:
     """What is in use: what is wanted though nothing open wants it, and what is kept of ``unkept``, all else goes but
     what another rank waits for."""
     used = unkept & said.caps & (USABLE | Cap.FILE_LAZYIO)
     held = said.caps
+    gone = unkept & ~kept
+    if gone & Cap.FILE_LAZYIO & ~said.caps and not said.caps & Cap.FILE_CACHE:
+        gone |= Cap.FILE_CACHE | Cap.FILE_BUFFER  # data that it covered
     for other in inode.caps.values():
         if other.rank != said.rank:
             held |= other.implemented
-            used |= inode.used & other.revoking & ~unkept
-            if other.revoking & Cap.FILE_LAZYIO & ~unkept:
+            used |= inode.used & other.revoking & ~gone
+            if other.revoking & Cap.FILE_LAZYIO & ~gone:
                 used |= inode.used & (Cap.FILE_CACHE | Cap.FILE_BUFFER)  # data that it covers
+    if held & Cap.FILE_LAZYIO:
+        held |= Cap.FILE_CACHE | Cap.FILE_BUFFER  # as above
     used |= said.wanted & ~inode.file_wanted & USABLE & held
     if said.rank == inode.auth_rank:
-        used &= ~(unkept & ~said.caps)
+        used &= ~(gone & ~said.caps)
     if used & Cap.FILE_LAZYIO and not used & (Cap.FILE_CACHE | Cap.FILE_BUFFER):
         used |= Cap.FILE_CACHE  # data that it covers
     if not used and inode.use is None:

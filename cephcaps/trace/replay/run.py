@@ -157,28 +157,23 @@ class Replay:
         step = self._window.first()
         self._pass_gaps(step.number - 1)
         client = self._of(step.client)
-        if client is None or step.item.to_daemon:
-            self._deal(client, step)
-            return
-        for crossed in self._safely(step, client.foresight.heard_before) or ():
-            self._hear(client, crossed)
-        self._hear(client, step)
-
-    def _hear(self, client: CapturedClient, step: Step) -> None:
-        for last in self._safely(step, client.foresight.said_before) or ():
-            for other in self._window.sent_until(last):
-                for snap in self._safely(other, client.foresight.snapped_before) or ():
-                    self._deal(client, snap)
-                self._deal(client, other)
-        self._deal(client, step)
-
-    def _deal(self, client: CapturedClient | None, step: Step) -> None:
-        if not self._window.take(step):
-            return
         if client is None:
             self.strangers += 1
-        else:
-            self._safely(step, client.sent if step.item.to_daemon else client.received)
+            self._window.take(step)
+            return
+        if step.item.to_daemon:
+            for read in self._safely(step, client.order.has_read) or ():
+                self._deal(client, read)
+        elif not self._window.is_aside(step) and self._safely(step, client.order.puts_off):
+            return
+        self._deal(client, step)
+        order = client.order
+        while (ready := self._safely(step, lambda _: order.ready())) is not None:
+            self._deal(client, ready)
+
+    def _deal(self, client: CapturedClient, step: Step) -> None:
+        self._window.take(step)
+        self._safely(step, client.sent if step.item.to_daemon else client.received)
 
     def _safely(self, step: Step, deal: Callable[[Step], T]) -> T | None:
         """A capture may hold anything: what our engine cannot take in ends what is known of the session."""

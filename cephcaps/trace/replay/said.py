@@ -9,7 +9,7 @@ from cephwire.caps import CapBody, CapOp, ClientCaps
 from cephwire.reconnect import ClientReconnect, ReconnectCap
 from cephwire.request import ClientRequest, RequestRelease
 
-__all__ = ["COMPARED", "Said", "of_cap", "said_in"]
+__all__ = ["COMPARED", "NAMES_SEQ", "TELLS", "Said", "of_cap", "said_in"]
 
 OPS: Final[dict[int, str]] = {
     CapOp.UPDATE: "update",
@@ -20,6 +20,10 @@ OPS: Final[dict[int, str]] = {
     CapOp.RENEW: "renew",
 }
 
+TELLS: Final = ("update", "flush")
+"""What says how things stand with a cap."""
+NAMES_SEQ: Final = (*TELLS, "request")
+"""What names the seq that the client has read last."""
 COMPARED: Final = ("op", "cap_id", "caps", "dirty", "seq", "issue_seq", "mseq", "follows")
 """What is compared of two: ``wanted`` tells what is open, and that is inferred from it."""
 

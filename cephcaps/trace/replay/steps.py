@@ -7,12 +7,14 @@ something arrived. What it says of a cap names the ``seq`` it knows, and so tell
 from __future__ import annotations
 
 from collections import OrderedDict, deque
-from collections.abc import Iterator
-from itertools import islice
+from collections.abc import Iterable, Iterator
+from itertools import chain, islice
 from typing import Final, NamedTuple, TypeAlias
 
 from cephcaps.trace.items import Traced
 from cephcaps.trace.replay.said import Said, said_in
+from cephcaps.trace.replay.told import Told, told_in
+from cephwire.caps import CapOp, ClientCaps
 from cephwire.reconnect import ClientReconnect
 from cephwire.request import ClientRequest
 from cephwire.session import ClientSession, SessionOp
@@ -36,17 +38,21 @@ class Step:
     Attributes:
         rank: of the MDS; -1 for a monitor.
         said: what the client says in it about caps.
+        told: what the MDS tells of caps.
+        dealt: whether the client has come to it.
     """
 
-    __slots__ = ("client", "item", "number", "rank", "said", "size")
+    __slots__ = ("client", "dealt", "item", "number", "rank", "said", "size", "told")
 
     def __init__(self, number: int, client: Client, rank: int, item: Traced) -> None:
         self.number: int = number
         self.client: Client = client
         self.rank: int = rank
         self.item: Traced = item
+        self.dealt: bool = False
         self.size: int = sum(map(len, item.segments))
         self.said: list[Said] = said_in(rank, item.message, item.header.tid) if item.to_daemon else []
+        self.told: tuple[Told, ...] = () if item.to_daemon else tuple(told_in(item.message))
 
 
 class Ahead(NamedTuple):
@@ -65,19 +71,25 @@ class Window:
         self._snaps: dict[Client, dict[int, Step]] = {}
         self._sent: dict[tuple[Client, int], OrderedDict[int, Step]] = {}
         self._resets: dict[tuple[Client, int], deque[int]] = {}
+        self._aside: dict[Client, dict[int, OrderedDict[int, Step]]] = {}
+        """By client and rank, what waits to be read."""
+        self._waiting = 0
+        self._imports: dict[tuple[Client, int, int], deque[Step]] = {}
         self._bytes = 0
 
     @property
     def full(self) -> bool:
-        return len(self._steps) >= LOOKAHEAD or self._bytes >= LOOKAHEAD_BYTES
+        return len(self._steps) + self._waiting >= LOOKAHEAD or self._bytes >= LOOKAHEAD_BYTES
 
     def __bool__(self) -> bool:
-        return bool(self._steps)
+        return bool(self._steps or self._aside)
 
     def add(self, step: Step) -> None:
         self._steps[step.number] = step
         self._bytes += step.size
-        if not step.item.to_daemon or step.rank < 0:
+        if not step.item.to_daemon:
+            if ends := _ends(step):
+                self._imports.setdefault(ends, deque()).append(step)
             return
         self._sent.setdefault((step.client, step.rank), OrderedDict())[step.number] = step
         if _begins_anew(step.item.message):
@@ -88,16 +100,37 @@ class Window:
                 self._snaps.setdefault(step.client, {})[step.number] = step
 
     def first(self) -> Step:
+        """The next; what was put aside only when there is nothing else."""
+        if not self._steps:
+            return next(iter(next(iter(next(iter(self._aside.values())).values())).values()))
         return next(iter(self._steps.values()))
 
-    def take(self, step: Step) -> bool:
-        """``step`` is dealt with now; False if it has been already."""
-        if self._steps.pop(step.number, None) is None:
-            return False
+    def put_aside(self, step: Step) -> None:
+        """``step`` is read later, and with it all that its rank sends the client."""
+        del self._steps[step.number]
+        self._aside.setdefault(step.client, {}).setdefault(step.rank, OrderedDict())[step.number] = step
+        self._waiting += 1
+
+    def aside(self, client: Client, rank: int) -> Iterable[Step]:
+        """What was put aside of what the rank sent the client."""
+        return self._aside.get(client, {}).get(rank, OrderedDict[int, Step]()).values()
+
+    def is_aside(self, step: Step) -> bool:
+        return step.number not in self._steps
+
+    def take(self, step: Step) -> None:
+        """``step`` is dealt with now."""
+        step.dealt = True
         self._bytes -= step.size
+        if self._steps.pop(step.number, None) is None:
+            self._take_back(step)
+        if ends := _ends(step):
+            self._imports[ends].remove(step)
+            if not self._imports[ends]:
+                del self._imports[ends]
         sent = self._sent.get((step.client, step.rank))
         if sent is None or sent.pop(step.number, None) is None:
-            return True
+            return
         if not sent:
             del self._sent[step.client, step.rank]
         resets = self._resets.get((step.client, step.rank))
@@ -112,7 +145,15 @@ class Window:
             snaps.pop(step.number, None)
             if not snaps:
                 del self._snaps[step.client]
-        return True
+
+    def _take_back(self, step: Step) -> None:
+        aside = self._aside[step.client]
+        del aside[step.rank][step.number]
+        if not aside[step.rank]:
+            del aside[step.rank]
+        if not aside:
+            del self._aside[step.client]
+        self._waiting -= 1
 
     def spoken(self, ahead: Ahead) -> None:
         """Of ``ahead``'s step this one statement is dealt with now."""
@@ -151,11 +192,17 @@ class Window:
 
     def coming(self, client: Client, until: int) -> Iterator[Step]:
         """What MDSs tell the client next, as far as it was captured up to ``until``, in nanoseconds."""
+        aside = chain.from_iterable(steps.values() for steps in self._aside.get(client, {}).values())
+        yield from sorted(aside, key=lambda step: step.number)
         for step in self._steps.values():
             if step.item.ns > until:
                 return
             if step.client == client and not step.item.to_daemon:
                 yield step
+
+    def imports(self, client: Client, rank: int, ino: int) -> Iterable[Step]:
+        """The IMPORTs to come that end the client's cap from ``rank``."""
+        return self._imports.get((client, rank, ino), ())
 
     def first_ahead(self, client: Client, rank: int, ino: int) -> Ahead | None:
         return next(self.ahead(client, rank, ino), None)
@@ -169,18 +216,17 @@ class Window:
                 return
             yield ahead
 
-    def snaps(self, client: Client) -> list[Said]:
+    def snaps(self, client: Client) -> list[Ahead]:
         """The FLUSHSNAPs it is going to send."""
-        return [said for step in self._snaps.get(client, {}).values() for said in step.said]
+        return [Ahead(said, step) for step in self._snaps.get(client, {}).values() for said in step.said]
 
-    def sent_until(self, step: Step) -> list[Step]:
-        """What the client sends the rank before ``step``, and ``step``."""
-        found: list[Step] = []
-        for other in self._sent.get((step.client, step.rank), {}).values():
-            found.append(other)
-            if other is step:
-                break
-        return found
+
+def _ends(step: Step) -> tuple[Client, int, int] | None:
+    """If it is an IMPORT, whose cap from which rank on which inode it ends."""
+    message = step.item.message
+    if step.item.to_daemon or not isinstance(message, ClientCaps) or message.op != CapOp.IMPORT or not message.peer:
+        return None
+    return step.client, message.peer.mds, message.ino
 
 
 def _begins_anew(message: object) -> bool:
