@@ -680,6 +680,23 @@ def test_who_has_read_the_export_and_not_the_import_is_one_seq_behind(seq: int |
     assert [finding.rule.name for finding in judged(scene.items)] == rules
 
 
+@pytest.mark.parametrize(("exported", "rules"), [(True, []), (False, ["caps-not-issued"])])
+def test_who_has_read_the_export_and_not_the_import_has_what_the_exporter_gave(
+    exported: bool, rules: list[str]
+) -> None:
+    """Seen of libcephfs: a request that is forwarded gives back what the old rank had granted."""
+    scene = Scene()
+    scene.open(0)
+    scene.open(1)
+    scene.looks_up(FULL)
+    scene.looks_up(SHARED, 1, cap_id=70, rank=1)
+    scene.told(CapOp.IMPORT, FULL, 2, cap_id=70, rank=1, mseq=1, peer=CapPeer(7, 1, 0, 0, CapFlag.AUTH))
+    if exported:
+        scene.hears(caps(CapOp.EXPORT, 0, FILE, cap_id=7, body=CapPeer(70, 2, 1, 1, CapFlag.AUTH)))
+    scene.update(READ, 1, cap_id=70, rank=1)
+    assert [finding.rule.name for finding in judged(scene.items)] == rules
+
+
 @pytest.mark.parametrize(("kept", "rules"), [(SHARED, []), (FULL & ~parse_caps("Xx"), ["revoke-unanswered"])])
 def test_bits_that_were_given_back_unasked_are_not_asked_back_by_a_grant_without_them(
     kept: int, rules: list[str]

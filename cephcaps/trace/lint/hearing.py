@@ -317,7 +317,7 @@ class Hearing:
         if known is None:
             self._state.make(target, m.ino, peer.cap_id, whole=False)
         else:
-            known.stand_in = (peer.issue_seq - 1) & 0xFFFFFFFF
+            known.stands_in((peer.issue_seq - 1) & 0xFFFFFFFF, None if cap is None else cap.most())
 
     def _left_behind(self, session: Session, m: ClientCaps) -> None:
         """An IMPORT that comes before its EXPORT ends the cap that the exporter had issued."""

@@ -159,6 +159,14 @@ class Cap:
                 (_, dropped), (seq, caps) = self.unread.popleft(), self.unread.popleft()
                 self.unread.appendleft((seq, caps | dropped))
 
+    def stands_in(self, seq: int, held: int | None) -> None:
+        """An EXPORT to it: until the IMPORT is read, it goes by ``seq`` and has what the exported cap had too."""
+        self.stand_in = seq
+        if held is None:
+            self.base = None
+        elif len(self.unread) < UNREAD:
+            self.unread.append((seq, held))
+
     def say(self, claim: Claim) -> None:
         """Take in what the client says."""
         self.said = claim
