@@ -9,7 +9,7 @@ from cephcaps.engine.inode import Inode, InodeCap
 from cephcaps.trace.known import Recent
 from cephcaps.trace.replay.expected import Expected
 from cephcaps.trace.replay.rules import Context
-from cephcaps.trace.replay.said import TELLS, Said, of_cap
+from cephcaps.trace.replay.said import NAMES_SEQ, Said, of_cap
 from cephcaps.trace.replay.steps import Client, Window
 from cephwire.capbits import Cap
 
@@ -55,7 +55,7 @@ class Circumstances:
 
     def said(self, said: Said, ns: int) -> None:
         """It counts from now on."""
-        if said.op in TELLS:
+        if said.op in NAMES_SEQ:  # libcephfs wants nothing of a cap when a request's record gave some of it back
             self._wished[said.rank, said.ino, said.cap_id] = said.wanted
         if (said.wanted | said.dirty) & Cap.FILE_WR:
             self._reaching[said.ino] = True

@@ -231,7 +231,7 @@ class CapturedClient:
         if said.dirty and not self.expected.ours(said.tid):
             changed(engine, inode, said, self.now)
         said = said._replace(wanted=self._foresight.wanted(inode, answer))
-        prepare(engine, inode, cap, said, told.caps, self._foresight.kept(inode, rank), self.now)
+        prepare(engine, inode, cap, said, told.caps, self._foresight.kept(inode, rank, told), self.now)
 
     def _expect_snapshots(self, trace: bytes) -> None:
         """Have the engine look at each inode that the client is going to flush for a snapshot: this may bring it."""

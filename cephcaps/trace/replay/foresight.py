@@ -44,14 +44,16 @@ class Foresight:
                 first = ahead
         return first.said.wanted
 
-    def kept(self, inode: Inode, rank: int) -> int:
-        """What the client, asked for it by others than ``rank``, answers them that it still uses."""
+    def kept(self, inode: Inode, rank: int, told: Told | None = None) -> int:
+        """What the client, asked for it by others than ``rank``, answers them that it still uses; or what it answers
+        them only when it has read more of what they sent, if it need not answer ``told``."""
         kept = 0
         for other in inode.caps.values():
-            if other.rank != rank and other.revoking:
-                ahead = self._window.first_ahead(self._client, other.rank, inode.ino)
-                if ahead is not None and ahead.said.op in TELLS and ahead.said.cap_id == other.cap_id:
-                    kept |= ahead.said.caps & other.revoking
+            ahead = self._window.first_ahead(self._client, other.rank, inode.ino) if other.revoking else None
+            if other.rank == rank or ahead is None or ahead.said.op not in TELLS or ahead.said.cap_id != other.cap_id:
+                continue
+            later = told is not None and not told.asks_back and newer(ahead.said.seq, other.seq) > 0
+            kept |= other.revoking & (ahead.said.caps if not later else other.revoking)
         return kept
 
     def keeps_lazily(self, rank: int, told: Told, cap: InodeCap) -> bool:

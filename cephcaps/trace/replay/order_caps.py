@@ -10,7 +10,7 @@ from cephcaps.trace.replay.evidence import CROSSED, NEAR, UNDER_WAY, Evidence
 from cephcaps.trace.replay.said import NAMES_SEQ, TELLS
 from cephcaps.trace.replay.steps import Step
 from cephcaps.trace.replay.told import Told
-from cephwire.caps import CapOp, CapPeer, ClientCaps
+from cephwire.caps import CapFlag, CapOp, CapPeer, ClientCaps
 
 __all__ = ["before_caps"]
 
@@ -66,7 +66,7 @@ def _before_import(at: Evidence, step: Step, message: ClientCaps, peer: CapPeer)
         return
     old = at.cap(peer.mds, message.ino)
     if old is not None and old.cap_id == peer.cap_id:
-        yield _said_of_exported(at, step, old, message.ino)
+        yield _said_of_exported(at, step, old, message.ino, peer)
         yield _told_of_exported(at, step, old, message)
 
 
@@ -81,12 +81,15 @@ def _met_elsewhere(at: Evidence, step: Step, message: ClientCaps) -> Step | None
     return None
 
 
-def _said_of_exported(at: Evidence, step: Step, old: InodeCap, ino: int) -> Step | None:
-    """The last statement about the cap that ends, as that was before."""
+def _said_of_exported(at: Evidence, step: Step, old: InodeCap, ino: int, peer: CapPeer) -> Step | None:
+    """The last statement about the cap that ends, as that was before; or its release, if the IMPORT asks for none."""
     last = None
     for said, other in at.window.ahead(at.client, old.rank, ino):
-        same = said.op in NAMES_SEQ and said.cap_id == old.cap_id
-        if not same or newer(said.seq, old.seq) > 0 or other.item.ns > step.item.ns + UNDER_WAY:
+        if said.cap_id != old.cap_id or other.item.ns > step.item.ns + UNDER_WAY:
+            break
+        if said.op == "caprelease" and said.issue_seq == old.issue_seq and not peer.flags & CapFlag.RELEASE:
+            return other
+        if said.op not in NAMES_SEQ or newer(said.seq, old.seq) > 0:
             break
         last = other
     return last

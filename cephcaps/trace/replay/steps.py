@@ -79,10 +79,10 @@ class Window:
 
     @property
     def full(self) -> bool:
-        return len(self._steps) + self._waiting >= LOOKAHEAD or self._bytes >= LOOKAHEAD_BYTES
+        return len(self) >= LOOKAHEAD or self._bytes >= LOOKAHEAD_BYTES
 
-    def __bool__(self) -> bool:
-        return bool(self._steps or self._aside)
+    def __len__(self) -> int:
+        return len(self._steps) + self._waiting
 
     def add(self, step: Step) -> None:
         self._steps[step.number] = step
