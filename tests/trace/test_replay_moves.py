@@ -346,6 +346,19 @@ def test_an_import_is_read_after_the_answer_by_which_its_inode_is_known(seconds:
     assert (found == []) == right
 
 
+def test_what_is_not_wanted_of_a_cap_that_an_import_brings_may_be_kept() -> None:
+    """Be it of an inode that was met just before, and of which nothing had to be kept yet."""
+    scene = Scene()
+    scene.open(0)
+    scene.open(1)
+    scene.looks_up(SHARED, nlink=1)
+    scene.told(CapOp.IMPORT, FULL, 1, cap_id=70, rank=1, mseq=1, nlink=1, peer=CapPeer(6, 1, 0, 0, 0))
+    scene.told(CapOp.REVOKE, FULL & ~Cap.AUTH_SHARED, 2, cap_id=70, rank=1, mseq=1, nlink=1)
+    scene.update(READ & ~Cap.AUTH_SHARED, 2, cap_id=70, rank=1, mseq=1)
+    _, found = replayed(scene)
+    assert found == []
+
+
 def snapshots(seq: int, snaps: tuple[int, ...]) -> ClientSnap:
     realm = SnapRealm(ROOT, 0, 0, 0, seq, snaps, (), None, None)
     return ClientSnap(SnapOp.UPDATE, 0, (), (), Codec(SNAP_TRACE_PLAIN).encode(SnapTrace((realm,))))

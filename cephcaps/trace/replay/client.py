@@ -197,12 +197,14 @@ class CapturedClient:
         """Bring about what the client did by itself before it took ``told`` in."""
         engine, rank = self.engine, step.rank
         inode = engine.cache.inodes.get(told.ino)
-        cap = inode.cap(rank) if inode is not None else None
-        if inode is None or cap is None or cap.cap_id != told.cap_id:
+        if inode is None:
+            return
+        inode.hold_max = NEVER  # what may wait does, until the client says that its time is up
+        cap = inode.cap(rank)
+        if cap is None or cap.cap_id != told.cap_id:
             return
         if self._foresight.keeps_lazily(rank, told, cap):
             engine.lazily.add((told.ino, rank))
-        inode.hold_max = NEVER  # what may wait does, until the client says that its time is up
         dropped = self._foresight.dropped(rank, told, cap)
         if dropped is not None:
             self._window.spoken(dropped)
