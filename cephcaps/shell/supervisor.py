@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
+from contextlib import suppress
 from typing import Any, TypeVar, assert_never
 
 import anyio
@@ -78,7 +79,7 @@ class Supervisor:
     async def close(self, patience: float) -> None:
         """Bring every change to safety and close every session, or give that up after ``patience`` seconds.
 
-        Cancelled it does not wait for the former; cancelled again it leaves at once.
+        Cancelled, be it again and again, it waits for the former no more, and for the latter a second at most.
 
         Raises:
             SessionLost: something changed here may not have reached its MDS; names it.
@@ -93,9 +94,10 @@ class Supervisor:
         try:
             await self.call(Close(), patience)
         except asyncio.CancelledError as cancelled:
-            # An MDS that has not agreed goes on counting on us, and holds others up until it misses us.
+            # An MDS that has not agreed goes on counting on us, and holds others up until it misses us. It takes no
+            # REQUEST_CLOSE that crosses something it pushed, so to send one and leave is not enough.
             try:
-                await self.call(Close(hurried=True), min(patience, HURRIED))
+                await _to_its_end(self.call(Close(hurried=True), min(patience, HURRIED)))
             except SessionLost as lost:
                 cancelled.add_note(f"besides: {lost}")
             raise
@@ -373,3 +375,13 @@ class Supervisor:
             socket.close()
         if self._recorder is not None:
             self._recorder.detach(connection)
+
+
+async def _to_its_end(call: Coroutine[Any, Any, T]) -> T:
+    """Await a call that ends by itself, however often the caller is cancelled meanwhile."""
+    task = asyncio.create_task(call)
+    with anyio.CancelScope(shield=True):
+        while not task.done():
+            with suppress(asyncio.CancelledError):
+                await asyncio.wait([task])
+    return task.result()

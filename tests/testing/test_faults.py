@@ -76,6 +76,52 @@ async def test_a_delayed_revoke_holds_the_other_client_up(cluster: TestCluster, 
         assert asyncio.get_running_loop().time() - began >= 0.3
 
 
+async def test_a_client_cancelled_again_and_again_leaves_no_session_behind(cluster: TestCluster) -> None:
+    """Not even if the MDS asks a cap back meanwhile, and so takes no notice of the first REQUEST_CLOSE."""
+
+    async def lives() -> None:
+        async with connect(cluster.conf) as leaving, leaving.open("/f", "x") as file:
+            await file.setattr(mode=0o600)
+            held.set()
+            await asyncio.sleep(60)
+
+    async with connect(cluster.conf) as other:
+        for number in range(20):
+            held = asyncio.Event()
+            life = asyncio.create_task(lives())
+            await held.wait()
+            cluster.faults.delay(ClientCaps, 0.01)
+            asking = asyncio.create_task(other.stat("/f"))
+            await asyncio.sleep(0.0005 * number)
+            while not life.done():
+                life.cancel()
+                await asyncio.sleep(0)
+            assert life.cancelled()
+            assert [session.client for session in cluster.mds[0].sessions] == [other.global_id]
+            await asking
+            await other.unlink("/f")
+
+
+async def test_a_client_cancelled_again_and_again_waits_a_second_for_an_mds_that_is_silent(
+    cluster: TestCluster,
+) -> None:
+    held = asyncio.Event()
+
+    async def lives() -> None:
+        async with connect(cluster.conf):
+            held.set()
+            await asyncio.sleep(60)
+
+    life = asyncio.create_task(lives())
+    await held.wait()
+    cluster.faults.freeze()
+    async with asyncio.timeout(10):
+        while not life.done():
+            life.cancel()
+            await asyncio.sleep(0)
+    assert life.cancelled()
+
+
 @pytest.mark.misbehaves("the MDS leaves a request without its answer")
 async def test_a_lost_answer_is_a_time_out_that_says_what_was_awaited(
     cluster: TestCluster, client: Client, other: Client
