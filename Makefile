@@ -3,6 +3,9 @@
 .DEFAULT_GOAL := help
 .PHONY: help setup setup-locked demo demo-ceph test test-fast test-pure test-live test-tentacle check fmt ceph tentacle soak bench fuzz mutants compatibility docs clean
 
+# Where it is set each process of a test run compiles all of tests and cephcaps: 24 s of a processor to begin, not 8.
+unexport PYTHONDONTWRITEBYTECODE
+
 BASE_PYTHON ?= python3
 PYTHON := .venv/bin/python
 PURE := -m "not live and not soak" --ignore=tests/benchmarks -n auto

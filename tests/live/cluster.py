@@ -251,15 +251,16 @@ class LiveCluster(Daemons):
         self._make_keyring()
         self._start_monitors()
         osd_uuid = str(uuid.uuid4())
-        self.ceph("osd", "new", osd_uuid, 0)
+        pools = [f"{self.fs_name}.{pool}" for pool in ("meta", "data")]
+        commands = [f"osd new {osd_uuid} 0", *(f"osd pool create {pool} 8" for pool in pools)]
+        commands.append(f"fs new {self.fs_name} {' '.join(pools)}")
+        if self._session_timeout is not None:
+            commands.append(f"fs set {self.fs_name} session_timeout {self._session_timeout}")
+        # By one process, as each takes half a second of a processor.
+        self.release.run("ceph", "-c", self.inner_conf, "--connect-timeout", "30", script="\n".join(commands))
         self._run("ceph-osd", "-i", "0", "--mkfs", "--osd-uuid", osd_uuid)
         for name in ("osd.0", *self.mds_names):
             self._launch(name)
-        for pool in ("meta", "data"):
-            self.ceph("osd", "pool", "create", f"{self.fs_name}.{pool}", 8)
-        self.ceph("fs", "new", self.fs_name, f"{self.fs_name}.meta", f"{self.fs_name}.data")
-        if self._session_timeout is not None:
-            self.ceph("fs", "set", self.fs_name, "session_timeout", self._session_timeout)
         for name in ("osd.0", *self.mds_names):
             self._wait_for_answer(name)
         self.wait_for_active(within=START_LIMIT)

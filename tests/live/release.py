@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 import subprocess
@@ -22,6 +23,8 @@ ROOT_SCRIPT = Path(__file__).with_name("release-root.sh")
 
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 PROGRAMS = ("ceph-mon", "ceph-osd", "ceph-mds", "ceph", "ceph-authtool", "monmaptool", "python3")
+REFUSED = "Error E"
+"""How ``ceph`` names the errno of a command that it read."""
 ENVIRONMENT = {"PATH": PATH, "HOME": "/", "LC_ALL": "C.UTF-8"}
 """The whole environment of Ceph's programs: a ``CEPH_ARGS`` of the caller would steer them elsewhere."""
 
@@ -59,8 +62,11 @@ class Release:
         chroot = ["chroot", str(self.root)] if self.in_chroot else []
         return [*chroot, *map(str, argv)]
 
-    def run(self, *argv: str | Path, timeout: float = 60.0) -> str:
+    def run(self, *argv: str | Path, script: str = "", timeout: float = 60.0) -> str:
         """Run a program to its end and return what it printed.
+
+        Args:
+            script: what it reads, such as commands for ``ceph``.
 
         Raises:
             OSError: it failed; Ceph's tools exit with an errno, and the text is what they said.
@@ -68,16 +74,18 @@ class Release:
         """
         done = subprocess.run(
             self.command(*argv),
-            stdin=subprocess.DEVNULL,
+            input=script,
             capture_output=True,
             text=True,
             errors="replace",
             env=ENVIRONMENT,
             timeout=timeout,
         )
-        if done.returncode:
+        # A command of a script that is refused is told, and the next is carried out.
+        status = done.returncode or (errno.EINVAL if script and REFUSED in done.stderr else 0)
+        if status:
             said = (done.stderr.strip() or done.stdout.strip())[-2000:]
-            raise OSError(done.returncode, f"{' '.join(map(str, argv))}: {said}")
+            raise OSError(status, f"{' '.join(map(str, argv))}: {said}")
         return done.stdout
 
     def inside(self, path: Path) -> Path:
