@@ -186,6 +186,8 @@ class CapturedClient:
         if self._cap(rank, message.ino) is None and not self._begins_here(rank, message):
             return
         if message.op == CapOp.IMPORT:
+            if message.ino not in self.engine.cache.inodes and self._foresight.takes(step):
+                self.engine.meet(message)
             self._expect_snapshots(message.snap_trace)
         if message.op in (CapOp.FLUSH_ACK, CapOp.FLUSHSNAP_ACK):
             ours = self.expected.ours(tid)

@@ -11,6 +11,7 @@ from cephcaps.engine.inode import Inode, InodeCap, SnapContext
 from cephcaps.trace.replay.said import Said, of_cap, said_in
 from cephwire.capbits import Cap
 from cephwire.caprelease import CapItem
+from cephwire.caps import CapBody, ClientCaps
 
 __all__ = ["Driven"]
 
@@ -65,6 +66,17 @@ class Driven(Engine):
     def surplus(self, inode: Inode, bits: int) -> int:
         """Those of ``bits`` that are not worth keeping, once they are held."""
         return bits & ~self.checks._retained(inode)
+
+    def meet(self, message: ClientCaps) -> None:
+        """The client knows an inode that it has no cap on, from a listing perhaps; ours learns of it by an IMPORT."""
+        body = message.body
+        assert isinstance(body, CapBody)
+        self.cache.inodes[message.ino] = Inode(
+            message.ino, message.mode, message.uid, message.gid, message.nlink, 0, body.size, body.max_size,
+            body.truncate_size, body.truncate_seq, body.time_warp_seq, body.atime, body.mtime, body.ctime,
+            message.btime, message.change_attr, message.xattr_version, None, body.layout, message.pool_ns, "", None,
+            hold_max=float("inf"),
+        )  # fmt: skip
 
     def open(self, inode: Inode, mode: int) -> None:
         """A handle was opened; that it is may be told later."""

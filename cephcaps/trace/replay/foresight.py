@@ -5,9 +5,9 @@ from __future__ import annotations
 from itertools import islice
 
 from cephcaps.engine.inode import Inode, InodeCap, newer
-from cephcaps.trace.replay.evidence import NEAR
-from cephcaps.trace.replay.said import TELLS
-from cephcaps.trace.replay.steps import Ahead, Client, Window
+from cephcaps.trace.replay.evidence import CROSSED, NEAR
+from cephcaps.trace.replay.said import NAMES_SEQ, TELLS
+from cephcaps.trace.replay.steps import Ahead, Client, Step, Window
 from cephcaps.trace.replay.told import Told
 from cephwire.capbits import Cap
 
@@ -63,6 +63,14 @@ class Foresight:
         coming = (ahead.said for ahead in self._window.ahead(self._client, rank, told.ino))
         said = next((said for said in coming if said.op in TELLS), None)
         return said is not None and said.cap_id == told.cap_id and newer(said.seq, told.seq) > 0
+
+    def takes(self, step: Step) -> bool:
+        """Whether the client knows the inode of an IMPORT, be it without a cap: else it gives the cap back at once."""
+        (told,) = step.told
+        ahead = self._window.first_ahead(self._client, step.rank, told.ino)
+        if ahead is None or ahead.said.cap_id != told.cap_id:
+            return False
+        return ahead.said.op in NAMES_SEQ or ahead.step.item.ns > step.item.ns + CROSSED
 
     def dropped(self, rank: int, told: Told, cap: InodeCap) -> Ahead | None:
         """The release that the client has queued already when it learns ``told``, if it has dropped the cap."""

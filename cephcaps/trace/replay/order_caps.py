@@ -61,24 +61,10 @@ def _said_before_export(at: Evidence, step: Step, message: ClientCaps, peer: Cap
 
 
 def _before_import(at: Evidence, step: Step, message: ClientCaps, peer: CapPeer) -> Iterator[Step | None]:
-    if message.ino not in at.engine.cache.inodes:
-        yield _met_elsewhere(at, step, message)
-        return
     old = at.cap(peer.mds, message.ino)
     if old is not None and old.cap_id == peer.cap_id:
         yield _said_of_exported(at, step, old, message.ino, peer)
         yield _told_of_exported(at, step, old, message)
-
-
-def _met_elsewhere(at: Evidence, step: Step, message: ClientCaps) -> Step | None:
-    """The reply by which the client came to know the inode; else it had given the imported cap back."""
-    ahead = at.window.first_ahead(at.client, step.rank, message.ino)
-    if ahead is None or ahead.said.cap_id != message.cap_id or ahead.said.op not in NAMES_SEQ:
-        return None
-    for one in at.crossing(step, at.known_from(step)):
-        if any(told.ino == message.ino for told in one.told):
-            return one
-    return None
 
 
 def _said_of_exported(at: Evidence, step: Step, old: InodeCap, ino: int, peer: CapPeer) -> Step | None:
