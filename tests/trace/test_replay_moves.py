@@ -453,6 +453,25 @@ def test_an_acknowledgement_is_read_before_a_snapshot_if_nothing_is_flushed_for_
 # Evidence that does not agree
 
 
+@pytest.mark.parametrize(("seconds", "right"), [(0, True), (0.01, False)])
+def test_a_flush_for_a_snapshot_may_overtake_what_was_sent_elsewhere_before(seconds: float, right: bool) -> None:
+    """Seen of libcephfs 16.2.15, busy: the request that gave bits back left 80 us later than what it came before."""
+    scene = Scene()
+    scene.open(0)
+    scene.open(1)
+    scene.hears(snapshots(4, ()))
+    scene.looks_up(FULL, nlink=1)
+    scene.looks_up(FULL, ino=OTHER, cap_id=8, rank=1, nlink=1)
+    scene.hears(snapshots(5, (5,)))
+    scene.flushsnap(FULL, tid=1, follows=4, ino=OTHER, rank=1)
+    scene.wait(seconds)
+    given = RequestRelease(FILE, 7, FULL & ~Cap.AUTH_EXCL, 0, 1, 1, 0)
+    scene.sends(request(RequestOp.GETATTR, FILE, releases=(given,)), tid=100)
+    scene.flushsnap(FULL & ~Cap.AUTH_EXCL, tid=2, follows=4)
+    _, found = replayed(scene)
+    assert (found == []) == right, found
+
+
 def test_who_names_a_seq_has_read_it_whatever_else_may_have_come_first() -> None:
     """Of two statements one names a seq that the other, sent later, had not read."""
     scene = Scene()

@@ -11,13 +11,16 @@ from cephcaps.trace.replay.expected import Expected
 from cephcaps.trace.replay.said import NAMES_SEQ
 from cephcaps.trace.replay.steps import Client, Step, Window
 
-__all__ = ["CROSSED", "NEAR", "UNDER_WAY", "Evidence"]
+__all__ = ["CROSSED", "NEAR", "UNDER_WAY", "Evidence", "sent_before"]
 
 NS: Final = 1_000_000_000
 UNDER_WAY: Final = 5 * NS
 """For how long something may have been under way when its answer was captured."""
 CROSSED: Final = NS // 10
 """Within which what two ranks sent was captured that the client read the other way around."""
+OVERTAKES: Final = NS // 1000
+"""By which what is sent over one connection is captured before what was sent earlier over another (ceph:
+src/msg/async/Stack.cc, some threads that share the connections)."""
 NEAR: Final = 100
 """Statements about an inode among which those about one grant are looked for."""
 
@@ -51,3 +54,10 @@ class Evidence:
                     first = other if first is None or other.number < first.number else first
                     break
         return first
+
+
+def sent_before(one: Step, other: Step) -> bool:
+    """Whether the client may have sent ``one`` before ``other``."""
+    if one.number < other.number or not one.item.to_daemon:
+        return one.number < other.number
+    return one.rank != other.rank and one.item.ns <= other.item.ns + OVERTAKES

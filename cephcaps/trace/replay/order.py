@@ -10,9 +10,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from cephcaps.engine.inode import newer
-from cephcaps.trace.replay.evidence import Evidence
+from cephcaps.trace.replay.evidence import Evidence, sent_before
 from cephcaps.trace.replay.order_caps import before_caps
-from cephcaps.trace.replay.order_snaps import before_snap, snapped_before
+from cephcaps.trace.replay.order_snaps import before_snap, seq_of_news, snapped_before
 from cephcaps.trace.replay.said import NAMES_SEQ
 from cephcaps.trace.replay.steps import Step
 from cephwire.snap import ClientSnap
@@ -54,8 +54,28 @@ class Order:
             self._waits[rank] = awaited
         return None
 
-    def has_read(self, step: Step) -> list[Step]:
-        """What waited and was read all the same, as the client names its seq in ``step``."""
+    def comes_first(self, step: Step) -> list[Step]:
+        """What the client dealt with before it sent ``step``, though it was captured later or waited for something."""
+        return self._overtaken(step) or self._has_read(step)
+
+    def _overtaken(self, step: Step) -> list[Step]:
+        """Up to the news of the snapshot that ``step`` flushes for, if they wait for what was sent elsewhere: of two
+        connections either may be the quicker."""
+        made = {said.follows + 1 for said in step.said if said.op == "flushsnap"}
+        for rank, awaited in self._waits.items() if made else ():
+            if awaited is None or not awaited.item.to_daemon or not sent_before(awaited, step):
+                continue
+            waiting = list(self._at.window.aside(self._at.client, rank))
+            news = [n for n, one in enumerate(waiting, 1) if self._tells_of(one, made)]
+            if news:
+                return [*self._at.window.sends(awaited), *waiting[: news[-1]]]
+        return []
+
+    def _tells_of(self, step: Step, made: set[int]) -> bool:
+        return isinstance(step.item.message, ClientSnap) and seq_of_news(self._at, step) in made
+
+    def _has_read(self, step: Step) -> list[Step]:
+        """What the client names the seq of in ``step``."""
         if step.rank not in self._waits:
             return []
         waiting, upto = list(self._at.window.aside(self._at.client, step.rank)), 0

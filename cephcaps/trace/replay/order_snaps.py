@@ -6,24 +6,24 @@ from collections.abc import Iterator
 
 from cephcaps.engine.inode import Inode, newer
 from cephcaps.engine.realms import decode_trace
-from cephcaps.trace.replay.evidence import Evidence
+from cephcaps.trace.replay.evidence import Evidence, sent_before
 from cephcaps.trace.replay.said import NAMES_SEQ, Said
 from cephcaps.trace.replay.steps import Step
 from cephcaps.trace.replay.told import Told
 from cephwire.caps import CapOp, ClientCaps
 from cephwire.snap import ClientSnap, SnapRealm
 
-__all__ = ["before_snap", "snapped_before"]
+__all__ = ["before_snap", "seq_of_news", "snapped_before"]
 
 
 def before_snap(at: Evidence, step: Step) -> Iterator[Step | None]:
     """The last of each kind that the client dealt with before it read the news of a snapshot in ``step``, though it was
     captured later."""
-    newest = _newest(at, step)
+    newest = seq_of_news(at, step)
     flushes = [(said, other) for said, other in at.window.snaps(at.client) if not at.expected.ours(said.tid)]
     known = next((other for said, other in flushes if said.follows == newest - 1), None)
     given = _gave_back(at, newest, flushes)
-    yield given if given is None or known is None or given.number < known.number else None
+    yield given if given is None or known is None or sent_before(given, known) else None
     crossing = at.crossing(step, known)
     yield _granted(at, step, newest, flushes, crossing)
     yield _acknowledged(at, step, {said.ino for said, _ in flushes if said.follows == newest - 1}, crossing)
@@ -99,7 +99,7 @@ def snapped_before(at: Evidence, step: Step) -> Step | None:
             one
             for one in at.crossing(step, at.known_from(step))
             if isinstance(one.item.message, ClientSnap)
-            and _newest(at, one) == snap.follows + 1
+            and seq_of_news(at, one) == snap.follows + 1
             and one.number < flush.number
         ]
         if news:
@@ -123,7 +123,8 @@ def _knows(at: Evidence, inode: Inode, newest: int) -> bool:
     return at.engine.realms.context(inode.realm).seq >= newest
 
 
-def _newest(at: Evidence, step: Step) -> int:
+def seq_of_news(at: Evidence, step: Step) -> int:
+    """Of the newest snapshot that a CLIENT_SNAP tells of."""
     return max((realm.seq for realm in _realms(at, step)), default=0)
 
 

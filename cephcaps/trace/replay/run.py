@@ -162,8 +162,8 @@ class Replay:
             self._window.take(step)
             return
         if step.item.to_daemon:
-            for read in self._safely(step, client.order.has_read) or ():
-                self._deal(client, read)
+            for earlier in self._safely(step, client.order.comes_first) or ():
+                self._deal(client, earlier)
         elif not self._window.is_aside(step) and self._safely(step, client.order.puts_off):
             return
         self._deal(client, step)

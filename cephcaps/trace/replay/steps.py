@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import OrderedDict, deque
 from collections.abc import Iterable, Iterator
-from itertools import chain, islice
+from itertools import chain, islice, takewhile
 from typing import Final, NamedTuple, TypeAlias
 
 from cephcaps.trace.items import Traced
@@ -199,6 +199,11 @@ class Window:
                 return
             if step.client == client and not step.item.to_daemon:
                 yield step
+
+    def sends(self, upto: Step) -> Iterator[Step]:
+        """What the client sends to a rank next, up to the message ``upto``."""
+        sent = self._sent.get((upto.client, upto.rank), OrderedDict[int, Step]())
+        return takewhile(lambda step: step.number <= upto.number, sent.values())
 
     def imports(self, client: Client, rank: int, ino: int) -> Iterable[Step]:
         """The IMPORTs to come that end the client's cap from ``rank``."""
