@@ -233,6 +233,15 @@ def test_a_grant_that_nobody_answers_was_read_before_the_import(
     assert (found == []) == right
 
 
+def test_a_cap_given_back_before_an_import_that_asks_for_no_release_was_given_back_before_that_was_read() -> None:
+    """So the client had forgotten the inode by then."""
+    scene = handed_over(flags=CapFlag.AUTH)
+    scene.release()
+    scene.release(cap_id=70, rank=1, mseq=1)
+    _, found = replayed(scene)
+    assert found == []
+
+
 @pytest.mark.parametrize(("released", "right"), [([1, 2], True), ([1], True), ([], False)])
 def test_a_cap_that_was_given_back_and_is_issued_anew_is_another_one(released: list[int], right: bool) -> None:
     """Seen of libcephfs 16.2.15: the exporter takes no notice of the releases, and goes on with the cap_id."""

@@ -307,6 +307,19 @@ def test_a_revoke_of_what_is_gone_may_stay_unanswered(given: bool, wanted: int, 
     assert rules(scene)[-1:] == [rule]
 
 
+@pytest.mark.parametrize(("wanted", "rule"), [(0, "given-before"), (READS, UNEXPLAINED)])
+def test_what_a_request_s_record_wants_is_what_was_wanted_last(wanted: int, rule: str) -> None:
+    scene = mounted()
+    opens(scene, READ, O_RDONLY)
+    scene.told(CapOp.REVOKE, READ & ~Cap.AUTH_SHARED, 2, nlink=1)
+    scene.update(READ & ~Cap.AUTH_SHARED, 2, wanted=READS)
+    record = RequestRelease(FILE, 7, PIN | Cap.LINK_SHARED | Cap.XATTR_SHARED, wanted, 2, 1, 0)
+    scene.sends(request(RequestOp.GETATTR, FILE, releases=(record,)), tid=100)
+    scene.told(CapOp.REVOKE, PIN | Cap.LINK_SHARED | Cap.XATTR_SHARED, 3, nlink=1)
+    scene.on_time(30)
+    assert rules(scene)[-1:] == [rule]
+
+
 @pytest.mark.parametrize(
     ("given", "elsewhere", "rule"),
     [
