@@ -110,6 +110,24 @@ def test_what_a_client_gave_back_to_a_daemon_that_died_before_it_read_that_shows
     assert [one.fields for one in found if one.sent is not None] == ([] if right else [("caps",)])
 
 
+@pytest.mark.parametrize("answered", [False, True])
+def test_a_client_that_does_not_know_yet_that_the_rank_serves_answers_later(answered: bool) -> None:
+    """Ours waits for the map that says so, libcephfs does not."""
+    scene = Scene()
+    scene.open()
+    scene.looks_up(FULL, nlink=1)
+    taken_over(scene, FULL)
+    scene.told(CapOp.REVOKE, PIN, 1, nlink=1)
+    if answered:
+        scene.update(PIN, 1, issue_seq=0)
+    scene.told(CapOp.GRANT, READ, 2, nlink=1)
+    if not answered:
+        scene.update(READ, 2, issue_seq=0, dirty=Cap.AUTH_EXCL, tid=1)
+    replay, found = replayed(scene)
+    assert found == []
+    assert replay.tallies[4123].alike == 2
+
+
 def test_a_request_asked_again_before_the_reconnect_does_not_mean_that_the_rank_serves() -> None:
     scene = Scene()
     scene.open()

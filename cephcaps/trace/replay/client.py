@@ -180,7 +180,6 @@ class CapturedClient:
 
     def _caps(self, step: Step, message: ClientCaps) -> None:
         rank, tid = step.rank, step.item.header.tid
-        self._serves(rank)
         for told in step.told:
             self._before(step, told)
         if self._cap(rank, message.ino) is None and not self._begins_here(rank, message):
@@ -313,8 +312,8 @@ class CapturedClient:
             self.engine.yield_to(inode, cap, said)
         self._circumstances.said(said, ns)
         ours: Said | None = None
-        if said.tid and self.expected.ours(said.tid) and not self.expected.waits(said):
-            self._serves(said.rank)  # it sends again what its rank's last holder may not have got
+        if (said.op in TELLS or self.expected.ours(said.tid)) and not self.expected.waits(said):
+            self._serves(said.rank)  # it answers, or sends again what its rank's last holder may not have got
         if not self.expected.waits(said):
             if inode is None or cap is None:
                 self._of_nothing(said, ns, context)
@@ -344,7 +343,6 @@ class CapturedClient:
         engine, now = self.engine, self.now
         match said.op:
             case "update" | "flush" if not self.expected.ours(said.tid):
-                self._serves(said.rank)
                 if said.dirty:
                     changed(engine, inode, said, now)
                 prepare(engine, inode, cap, said, cap.issued, self._foresight.kept(inode, cap.rank), now)
@@ -406,7 +404,8 @@ class CapturedClient:
     def _drain(self) -> None:
         said = self.engine.take_out()
         self.expected.add([self._marked(one) for one in said] if self._owing else said, self._ns)
-        self._owing.clear()
+        # Of a rank that does not serve yet nothing is answered.
+        self._owing = {place: owed for place, owed in self._owing.items() if place[0] in self._reconnecting}
 
     def _marked(self, said: Said) -> Said:
         """Ours, with a mark if it gives nothing back and has nothing to flush, but answers a message."""
