@@ -44,12 +44,12 @@ endef
 
 .venv/.ready: .venv/.runs
 	$(PYTHON) -m pip install --quiet --upgrade "pip>=25.1"
-	$(PYTHON) -m pip install --quiet --editable ".[uvloop]" --group dev
+	$(PYTHON) -m pip install --quiet --no-compile --editable ".[uvloop]" --group dev
 	@touch $@
 
 setup-locked:  ## The same in the very versions of requirements.lock, checked by their hashes, as CI has them
 	$(MAKE_VENV)
-	$(PYTHON) -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock || \
+	$(PYTHON) -m pip install --quiet --disable-pip-version-check --no-compile --require-hashes -r requirements.lock || \
 	  { echo "requirements.lock names what cannot be had as it was: see above, and docs/packaging.md for how to make it anew" >&2; exit 1; }
 	$(PYTHON) -m pip install --quiet --no-deps --no-build-isolation --editable .
 	@touch .venv/.runs .venv/.ready

@@ -21,7 +21,11 @@ from tests.wire.structures import STRUCTURES
 MESSAGES = [pytest.param(message, id=message.name) for message in BY_NUMBER.values()]
 BYTES = st.sampled_from([0, 1, 2, 127, 128, 255]) | st.integers(0, 255)
 SHORT = st.binary(max_size=200)
-SLOW_TO_DRAW = settings(suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large], deadline=None)
+SLOW_TO_DRAW = settings(
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
+    deadline=None,
+    max_examples=settings().max_examples * 2 // 5,
+)
 
 
 def interpreted(schema: Any, raw: bytes, version: int | None, middle: bytes = b"", data: bytes = b"") -> Any:
