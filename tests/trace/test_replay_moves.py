@@ -481,6 +481,27 @@ def test_an_acknowledgement_is_read_before_a_snapshot_if_nothing_is_flushed_for_
 
 
 @pytest.mark.parametrize(("seconds", "right"), [(0, True), (0.01, False)])
+def test_an_answer_to_one_rank_may_overtake_one_to_another(seconds: float, right: bool) -> None:
+    """Seen of libcephfs 20.2.4: 1.5 ms after it had answered under the imported cap it spoke of the one that ends."""
+    scene = Scene()
+    scene.open(0)
+    scene.open(1)
+    scene.looks_up(READ, nlink=1)
+    scene.told(CapOp.GRANT, READ | Cap.FILE_EXCL, 2, nlink=1)
+    scene.told(CapOp.REVOKE, SHARED, 3, nlink=1)
+    peer = CapPeer(7, 1, 0, 0, CapFlag.RELEASE)
+    scene.told(CapOp.IMPORT, READ, 1, cap_id=70, rank=1, mseq=1, nlink=1, peer=peer)
+    scene.told(CapOp.REVOKE, SHARED, 2, cap_id=70, rank=1, mseq=1, nlink=1)
+    scene.update(SHARED, 2, cap_id=70, rank=1, mseq=1)
+    scene.wait(seconds)
+    scene.update(READ, 2)
+    scene.update(SHARED, 3)
+    scene.release()
+    _, found = replayed(scene)
+    assert (found == []) == right, found
+
+
+@pytest.mark.parametrize(("seconds", "right"), [(0, True), (0.01, False)])
 def test_a_flush_for_a_snapshot_may_overtake_what_was_sent_elsewhere_before(seconds: float, right: bool) -> None:
     """Seen of libcephfs 16.2.15, busy: the request that gave bits back left 80 us later than what it came before."""
     scene = Scene()

@@ -282,6 +282,20 @@ def test_lazyio_is_in_use_until_the_client_says_otherwise(granted: str, explaine
     assert found == ["in-part", "lazy"] if explained else UNEXPLAINED in found
 
 
+@pytest.mark.parametrize("granted", ["Fc", "Fcb"])
+def test_a_grant_is_no_occasion_to_give_lazyio_back(granted: str) -> None:
+    scene = mounted()
+    bits = SHARED | parse_caps("Fr")
+    opens(scene, bits | Cap.FILE_LAZYIO, O_RDONLY, max_size=4 * MEBI)
+    scene.told(CapOp.REVOKE, bits, 2, nlink=1)
+    scene.update(bits | Cap.FILE_LAZYIO, 2, wanted=READS)
+    bits |= parse_caps(granted)
+    scene.told(CapOp.GRANT, bits, 3, nlink=1)
+    scene.told(CapOp.REVOKE, bits & ~Cap.AUTH_SHARED, 4, nlink=1)
+    scene.update(bits & ~Cap.AUTH_SHARED, 4, wanted=READS)
+    assert rules(scene) == ["in-part"]
+
+
 # given-before
 
 

@@ -124,9 +124,10 @@ class Driven(Engine):
     def _in_use(self, inode: Inode, cap: InodeCap) -> int:
         used = Checks.in_use(self.checks, inode, cap)
         # Until when FILE_LAZYIO is in use along with what covers the same data (ceph: src/client/Client.cc,
-        # adjust_caps_used_for_lazyio: while FILE_BUFFER is not held) says the trace, by what that rank hears.
-        only_cached = used & Cap.FILE_CACHE and not cap.implemented & Cap.FILE_BUFFER
-        lazily = only_cached and (cap.rank != self._rank or (inode.ino, cap.rank) in self.lazily)
+        # adjust_caps_used_for_lazyio: while FILE_BUFFER is not held; handle_cap_grant: it is not looked at again as a
+        # GRANT brings that) says the trace, by what that rank hears.
+        elsewhere = cap.rank != self._rank and not cap.implemented & Cap.FILE_BUFFER
+        lazily = used & Cap.FILE_CACHE and (elsewhere or (inode.ino, cap.rank) in self.lazily)
         return used | Cap.FILE_LAZYIO if lazily else used
 
     def _retained(self, inode: Inode) -> int:

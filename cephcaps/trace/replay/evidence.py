@@ -18,7 +18,7 @@ UNDER_WAY: Final = 5 * NS
 """For how long something may have been under way when its answer was captured."""
 CROSSED: Final = NS // 10
 """Within which what two ranks sent was captured that the client read the other way around."""
-OVERTAKES: Final = NS // 1000
+OVERTAKES: Final = NS // 200
 """By which what is sent over one connection is captured before what was sent earlier over another (ceph:
 src/msg/async/Stack.cc, some threads that share the connections)."""
 NEAR: Final = 100

@@ -55,37 +55,35 @@ class Order:
         return None
 
     def comes_first(self, step: Step) -> list[Step]:
-        """What the client dealt with before it sent ``step``, though it was captured later or waited for something."""
-        return self._overtaken(step) or self._has_read(step)
-
-    def _overtaken(self, step: Step) -> list[Step]:
-        """Up to the news of the snapshot that ``step`` flushes for, if they wait for what was sent elsewhere: of two
-        connections either may be the quicker."""
-        made = {said.follows + 1 for said in step.said if said.op == "flushsnap"}
-        for rank, awaited in self._waits.items() if made else ():
-            if awaited is None or not awaited.item.to_daemon or not sent_before(awaited, step):
-                continue
+        """What the client dealt with next before it sent ``step``: what that shows to be read though it waits; and
+        before that, what it waits for if that was sent elsewhere and captured later, as of two connections either may
+        be the quicker. Empty when there is no more."""
+        for rank, awaited in self._waits.items():
             waiting = list(self._at.window.aside(self._at.client, rank))
-            news = [n for n, one in enumerate(waiting, 1) if self._tells_of(one, made)]
-            if news:
-                return [*self._at.window.sends(awaited), *waiting[: news[-1]]]
+            named = self._named(step, waiting) if rank == step.rank else 0
+            if awaited is not None and awaited.item.to_daemon and sent_before(awaited, step):
+                if named or self._flushes_for(step, waiting):
+                    return [self._at.window.next_sent(awaited)]
+            elif named:
+                return waiting[:named]
         return []
 
-    def _tells_of(self, step: Step, made: set[int]) -> bool:
-        return isinstance(step.item.message, ClientSnap) and seq_of_news(self._at, step) in made
-
-    def _has_read(self, step: Step) -> list[Step]:
-        """What the client names the seq of in ``step``."""
-        if step.rank not in self._waits:
-            return []
-        waiting, upto = list(self._at.window.aside(self._at.client, step.rank)), 0
+    def _named(self, step: Step, waiting: list[Step]) -> int:
+        """How many of what waits the client has read, as it names a seq of the last."""
         named = {(said.ino, said.cap_id): said for said in step.said if said.op in NAMES_SEQ}
-        for number, one in enumerate(waiting, 1):
+        upto = 0
+        for number, one in enumerate(waiting, 1) if named else ():
             for told in one.told:
                 said = named.get((told.ino, told.cap_id))
                 if said is not None and newer(said.seq, told.seq) >= 0 and newer(said.mseq, told.mseq) >= 0:
                     upto = number
-        return waiting[:upto]
+        return upto
+
+    def _flushes_for(self, step: Step, waiting: list[Step]) -> bool:
+        """Whether it flushes for a snapshot that something of what waits tells of."""
+        made = {said.follows + 1 for said in step.said if said.op == "flushsnap"}
+        news = (one for one in waiting if isinstance(one.item.message, ClientSnap)) if made else ()
+        return any(seq_of_news(self._at, one) in made for one in news)
 
     def _last_before(self, step: Step) -> Step | None:
         """What the client dealt with last of what it had to before it read ``step``."""

@@ -162,13 +162,18 @@ class Replay:
             self._window.take(step)
             return
         if step.item.to_daemon:
-            for earlier in self._safely(step, client.order.comes_first) or ():
-                self._deal(client, earlier)
+            while earlier := self._safely(step, client.order.comes_first):
+                for one in earlier:
+                    self._deal(client, one)
+                self._read_on(client, step)
         elif not self._window.is_aside(step) and self._safely(step, client.order.puts_off):
             return
         self._deal(client, step)
-        order = client.order
-        while (ready := self._safely(step, lambda _: order.ready())) is not None:
+        self._read_on(client, step)
+
+    def _read_on(self, client: CapturedClient, step: Step) -> None:
+        """What waited for ``step`` is read now."""
+        while (ready := self._safely(step, lambda _: client.order.ready())) is not None:
             self._deal(client, ready)
 
     def _deal(self, client: CapturedClient, step: Step) -> None:

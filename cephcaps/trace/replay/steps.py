@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import OrderedDict, deque
 from collections.abc import Iterable, Iterator
-from itertools import chain, islice, takewhile
+from itertools import chain, islice
 from typing import Final, NamedTuple, TypeAlias
 
 from cephcaps.trace.items import Traced
@@ -200,10 +200,9 @@ class Window:
             if step.client == client and not step.item.to_daemon:
                 yield step
 
-    def sends(self, upto: Step) -> Iterator[Step]:
-        """What the client sends to a rank next, up to the message ``upto``."""
-        sent = self._sent.get((upto.client, upto.rank), OrderedDict[int, Step]())
-        return takewhile(lambda step: step.number <= upto.number, sent.values())
+    def next_sent(self, alike: Step) -> Step:
+        """The next that the client sends to the rank to which it is going to send ``alike``."""
+        return next(iter(self._sent[alike.client, alike.rank].values()))
 
     def imports(self, client: Client, rank: int, ino: int) -> Iterable[Step]:
         """The IMPORTs to come that end the client's cap from ``rank``."""
