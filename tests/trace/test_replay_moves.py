@@ -278,6 +278,24 @@ def test_a_cap_that_was_given_back_and_is_issued_anew_is_another_one(released: l
     assert (found == []) == right, found
 
 
+@pytest.mark.parametrize(("released", "right"), [([1, 2], True), ([2, 4], True), ([2], False), ([1, 4], False)])
+def test_a_cap_given_back_as_it_was_before_it_was_issued_anew_ended_before_that(
+    released: list[int], right: bool
+) -> None:
+    """Seen of libcephfs 16.2.15: nothing else tells when it read the IMPORT, as it goes on to answer the exporter."""
+    scene = handed_over()
+    scene.looks_up(READ, 2, nlink=1)
+    scene.told(CapOp.REVOKE, SHARED, 3, nlink=1)
+    scene.update(SHARED, 3, issue_seq=2)
+    scene.told(CapOp.REVOKE, SHARED, 2, cap_id=70, rank=1, mseq=1, nlink=1)
+    scene.update(SHARED, 2, cap_id=70, rank=1, mseq=1)
+    scene.told(CapOp.GRANT, READ, 4, nlink=1)
+    for issue_seq in released:
+        scene.release(issue_seq=issue_seq)
+    _, found = replayed(scene)
+    assert (found == []) == right, found
+
+
 def test_a_cap_that_comes_back_by_an_import_is_another_one() -> None:
     """An answer under the new one does not show that the first IMPORT, of rank 1, was read after that."""
     scene = handed_over()

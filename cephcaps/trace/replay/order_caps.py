@@ -146,14 +146,16 @@ def _imported_before(at: Evidence, step: Step) -> Step | None:
 
 
 def _outlives(at: Evidence, told: Told, rank: int, ending: Step) -> bool:
-    """Whether the client still has the cap that ``told`` issues anew when it has read the IMPORT ``ending`` one with
-    that cap_id: so it had read that before."""
-    peer = ending.item.message.peer
-    known = at.known_from(ending) if told.anew and peer.cap_id == told.cap_id else None
-    if known is None:
+    """Whether the client has the cap that ``told`` issues anew when it has read the IMPORT ``ending`` one with that
+    cap_id: so it read the IMPORT first. It still speaks of it then, or gives it back as it was before ``told``."""
+    if not told.anew or ending.item.message.peer.cap_id != told.cap_id:
         return False
-    return any(
-        other.number > known.number
-        for said, other in islice(at.window.ahead(at.client, rank, told.ino), NEAR)
-        if said.op in TELLS and (said.cap_id, said.issue_seq) == (told.cap_id, told.seq)
-    )
+    known = at.known_from(ending)
+    for said, other in islice(at.window.ahead(at.client, rank, told.ino), NEAR):
+        if said.cap_id != told.cap_id:
+            continue
+        if said.op == "caprelease" and newer(said.issue_seq, told.seq) < 0:
+            return True
+        if said.op in TELLS and said.issue_seq == told.seq and known is not None and other.number > known.number:
+            return True
+    return False
