@@ -6,6 +6,7 @@ import pytest
 
 from cephcaps.trace.items import Flow
 from cephwire.capbits import Cap, FileMode, wanted_for_mode
+from cephwire.caprelease import CapItem, ClientCapRelease
 from cephwire.caps import CapFlag, CapOp, CapPeer
 from cephwire.codec import Codec
 from cephwire.entity import EntityType
@@ -552,6 +553,23 @@ def test_who_names_a_seq_has_read_it_whatever_else_may_have_come_first() -> None
     replay, found = replayed(scene)
     assert [one.ino for one in found] == [FILE]
     assert replay.failures == {}
+
+
+def test_who_gives_a_cap_back_for_a_message_has_read_that() -> None:
+    """It had dropped the cap, and says so once more when it is asked for some of it."""
+    scene = Scene()
+    scene.open(0)
+    scene.open(1)
+    scene.hears(snapshots(4, ()))
+    scene.looks_up(FULL, ino=OTHER, cap_id=8, rank=1, nlink=1)
+    scene.looks_up(READ, nlink=1)
+    scene.hears(snapshots(5, (5,)))
+    scene.told(CapOp.REVOKE, SHARED, 2, nlink=1)
+    scene.sends(ClientCapRelease((CapItem(FILE, 7, 0, 1), CapItem(FILE, 7, 0, 2))))
+    scene.update(READ, 1, ino=OTHER, cap_id=8, rank=1)
+    scene.flushsnap(READ, tid=1, follows=4, ino=OTHER, rank=1)
+    _, found = replayed(scene)
+    assert found == []
 
 
 def test_two_ranks_that_wait_for_each_other_do_not_wait_for_ever() -> None:

@@ -70,12 +70,18 @@ class Order:
 
     def _named(self, step: Step, waiting: list[Step]) -> int:
         """How many of what waits the client has read, as it names a seq of the last."""
-        named = {(said.ino, said.cap_id): said for said in step.said if said.op in NAMES_SEQ}
+        named: dict[tuple[int, int], tuple[int, int]] = {}
+        for said in step.said:
+            if said.op in NAMES_SEQ or said.op == "caprelease":
+                seq = said.seq if said.op in NAMES_SEQ else said.issue_seq
+                known = named.get((said.ino, said.cap_id))
+                if known is None or newer(seq, known[0]) > 0:
+                    named[said.ino, said.cap_id] = seq, said.mseq
         upto = 0
         for number, one in enumerate(waiting, 1) if named else ():
             for told in one.told:
-                said = named.get((told.ino, told.cap_id))
-                if said is not None and newer(said.seq, told.seq) >= 0 and newer(said.mseq, told.mseq) >= 0:
+                seq, mseq = named.get((told.ino, told.cap_id)) or (0, -1)
+                if mseq >= 0 and newer(seq, told.seq) >= 0 and newer(mseq, told.mseq) >= 0:
                     upto = number
         return upto
 
